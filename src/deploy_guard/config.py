@@ -1,0 +1,344 @@
+"""The configuration: one file, validated whole before anything runs; each error names file, key, value and fix."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from deploy_guard import configfile
+from deploy_guard.configfile import find
+from deploy_guard.duration import seconds_of
+from deploy_guard.errors import ConfigurationError
+
+__all__ = ["Configuration", "EnvironmentConfig", "HostLimits", "Limits", "find", "gate_roots", "load"]
+
+DEFAULT_ENVIRONMENTS = ("dev", "stage", "prod")
+DRIVERS = ("local", "compose", "kubernetes")
+_SECRET_KEY = re.compile(r"(password|passwd|secret|token|api[-_]?key|private[-_]?key|credential)", re.IGNORECASE)
+_NOT_SECRET = ("secrets",)
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _group(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(seconds_of)]
+Names = Annotated[tuple[str, ...], Field(default=())]
+Group = Annotated[tuple[str, ...], BeforeValidator(_group), Field(min_length=1)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=False)
+
+
+class Limits(_Model):
+    """Two limits in percent."""
+
+    warn: Percent
+    fail: Percent
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Limits:
+        if self.warn > self.fail:
+            raise ValueError(f"warn ({self.warn:g}) lies beyond fail ({self.fail:g}): swap them")
+        return self
+
+
+class HostLimits(_Model):
+    """What the host gates accept; percent of use."""
+
+    disk: Limits = Limits(warn=75, fail=85)
+    memory: Limits = Limits(warn=70, fail=85)
+    paths: tuple[str, ...] = ("/",)
+
+
+class _Shared(_Model):
+    required_variables: tuple[str, ...] | None = None
+    secrets: tuple[Group, ...] | None = None
+    service_url: str | None = None
+    version_url: str | None = None
+    version_path: str | None = None
+    timeout: Duration | None = None
+    gate_timeout: Duration | None = None
+    rollback: Literal["auto", "off"] | None = None
+    ledger: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    host: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("service_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("write a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("ledger")
+    @classmethod
+    def _known_ledger(cls, value: str | None) -> str | None:
+        if value is not None and value != "target" and not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError('use sqlite:///FILE, postgresql://… or "target"')
+        return value
+
+
+class _Env(_Shared):
+    model_config = ConfigDict(extra="allow", frozen=True, alias_generator=_kebab, populate_by_name=False)
+    driver: str | None = None
+
+
+class _File(_Shared):
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    extends: str | None = None
+    gates: Annotated[tuple[str, ...], Field(min_length=1)] = ("gates",)
+    environments: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    variables: tuple[str, ...] = ("VERSION", "COMMIT")
+    driver: str | None = None
+    env: dict[str, _Env] = Field(default_factory=dict)
+    local: dict[str, Any] = Field(default_factory=dict)
+    compose: dict[str, Any] = Field(default_factory=dict)
+    kubernetes: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The configuration as one environment sees it. Timeouts are in seconds.
+
+    :param driver_config: the driver's own table, the environment's merged over the general one.
+    :param secret_groups: of each group one variable must be set.
+    :param directory: the folder of the configuration file; relative paths start here.
+    :param path: the configuration file; None when there is none.
+    """
+
+    name: str
+    env: str
+    environments: tuple[str, ...]
+    driver: str | None
+    driver_config: Mapping[str, Any]
+    timeout: float
+    gate_timeout: float
+    required_variables: tuple[str, ...]
+    secret_groups: tuple[tuple[str, ...], ...]
+    service_url: str | None
+    version_url: str
+    version_path: str
+    settings: Mapping[str, Any]
+    host: HostLimits
+    rollback: str
+    ledger: str | None
+    variables: tuple[str, ...]
+    gates: tuple[str, ...]
+    directory: Path
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration file, valid."""
+
+    _file: _File
+    directory: Path
+    path: Path | None
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """The allowed environments: as configured, or dev, stage, prod and every ``[env.X]``."""
+        if self._file.environments is not None:
+            return self._file.environments
+        return tuple(dict.fromkeys([*DEFAULT_ENVIRONMENTS, *self._file.env]))
+
+    def for_env(self, env: str) -> EnvironmentConfig:
+        """Return what holds for one environment; ``ConfigurationError`` for one that is not allowed."""
+        if env not in self.environments:
+            where = self.path or "the default configuration"
+            raise ConfigurationError(
+                f"--deploy-env={env}: there is no environment {env!r} in {where}",
+                hint=f"use one of {', '.join(self.environments)}",
+            )
+        file, own = self._file, self._file.env.get(env, _Env())
+
+        def pick(name: str, default: Any) -> Any:
+            for source in (own, file):
+                value = getattr(source, name)
+                if value is not None:
+                    return value
+            return default
+
+        driver = own.driver or file.driver
+        general = getattr(file, driver, {}) if driver in DRIVERS else {}
+        specific = (own.model_extra or {}).get(driver, {}) if driver else {}
+        host = HostLimits.model_validate(_merged(file.host, own.host))
+        return EnvironmentConfig(
+            name=file.name or self.directory.resolve().name or "service",
+            env=env,
+            environments=self.environments,
+            driver=driver,
+            driver_config=_merged(general, specific),
+            timeout=pick("timeout", 300.0),
+            gate_timeout=pick("gate_timeout", 60.0),
+            required_variables=pick("required_variables", ("SERVICE_URL", "VERSION")),
+            secret_groups=pick("secrets", (("API_KEY", "TOKEN"),)),
+            service_url=pick("service_url", None),
+            version_url=pick("version_url", "/version"),
+            version_path=pick("version_path", "version"),
+            settings=_merged(file.settings, own.settings),
+            host=host,
+            rollback=pick("rollback", "auto"),
+            ledger=pick("ledger", None),
+            variables=file.variables,
+            gates=file.gates,
+            directory=self.directory,
+            path=self.path,
+        )
+
+
+def load(path: Path | None, *, directory: Path) -> Configuration:
+    """Read and validate a configuration file; None gives the defaults.
+
+    :param directory: where relative paths start.
+    :raises ConfigurationError: with one line for each thing that is wrong.
+    """
+    raw = configfile.read(path) if path is not None else {}
+    problems = list(_secrets_in(raw, ()))
+    if "extends" in raw:
+        raw = _merged(_base(raw["extends"], path), {k: v for k, v in raw.items() if k != "extends"})
+    file: _File | None = None
+    try:
+        file = _File.model_validate(raw)
+    except ValidationError as error:
+        problems += _explain(error, ())
+    if file is not None:
+        problems += _environment_problems(file)
+    if problems or file is None:
+        where = path or "the default configuration"
+        raise ConfigurationError(f"{where} is not valid:\n  " + "\n  ".join(dict.fromkeys(problems)))
+    return Configuration(file, directory, path)
+
+
+def gate_roots(config: EnvironmentConfig) -> list[Path]:
+    """Return the gate roots, folders and packages.
+
+    :raises ConfigurationError: for one that does not exist.
+    """
+    roots = []
+    for name in config.gates:
+        folder = config.directory / name
+        if folder.exists():
+            roots.append(folder)
+            continue
+        spec = None
+        if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
+            try:
+                spec = importlib.util.find_spec(name)
+            except ModuleNotFoundError:
+                spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigurationError(
+                f"{config.path}: gates: {name!r} is neither a folder beside the file nor an installed package",
+                hint="create the folder, install the package, or remove the entry",
+            )
+        roots.append(Path(next(iter(spec.submodule_search_locations))))
+    return roots
+
+
+def _base(name: object, path: Path | None) -> dict[str, Any]:
+    package, colon, file = str(name).partition(":")
+    if not isinstance(name, str) or not colon or not package or not file:
+        raise ConfigurationError(f'{path}: extends = {name!r}: write "package:file.toml"')
+    try:
+        with importlib.resources.as_file(importlib.resources.files(package).joinpath(file)) as base:
+            return configfile.read(base)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{path}: extends: the package {package} is not installed", hint="install it"
+        ) from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _environment_problems(file: _File) -> Iterator[str]:
+    for env, own in file.env.items():
+        tables = {**(own.model_extra or {})}
+        for key, value in tables.items():
+            if not isinstance(value, dict):
+                yield _unknown(("env", env, key), value, [*_aliases(_Env), *DRIVERS])
+        try:
+            HostLimits.model_validate(_merged(file.host, own.host))
+        except ValidationError as error:
+            yield from _explain(error, ("env", env, "host") if own.host else ("host",))
+        if file.environments is not None and env not in file.environments:
+            yield f"[env.{env}]: environments does not name {env}; add it there, or remove the table"
+    if not file.env and file.host:
+        try:
+            HostLimits.model_validate(file.host)
+        except ValidationError as error:
+            yield from _explain(error, ("host",))
+
+
+def _explain(error: ValidationError, before: tuple[str, ...]) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        location = (*before, *(str(part) for part in problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            nested: dict[str, type[BaseModel]] = {"env": _Env, "host": HostLimits}
+            model = nested.get(location[0], _File) if len(location) > 1 else _File
+            yield _unknown(location, problem["input"], _aliases(model))
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{'.'.join(location)} = {_shown(location, problem['input'])}: {message}"
+
+
+def _unknown(location: tuple[str, ...], value: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    fix = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}"
+    return f"{'.'.join(location)} = {_shown(location, value)}: there is no such key; {fix}"
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _shown(location: tuple[str, ...], value: object) -> str:
+    if any(_SECRET_KEY.search(part) for part in location if part not in _NOT_SECRET) or _has_credentials(value):
+        return "(not shown)"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _secrets_in(data: object, location: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            here = (*location, str(key))
+            if isinstance(value, str) and _SECRET_KEY.search(str(key)) and value.strip():
+                yield (
+                    f"{'.'.join(here)}: this looks like a secret, and a file is no place for one; "
+                    "set it as an environment variable and name that under secrets"
+                )
+            else:
+                yield from _secrets_in(value, here)
+    elif isinstance(data, list):
+        for number, value in enumerate(data):
+            yield from _secrets_in(value, (*location, str(number)))
+    elif _has_credentials(data):
+        yield f"{'.'.join(location)}: a URL in a file must not hold credentials; take them out"
+
+
+def _has_credentials(value: object) -> bool:
+    return isinstance(value, str) and bool(re.search(r"://[^/\s:@]+:[^/\s@]+@", value))

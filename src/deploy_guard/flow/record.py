@@ -1,0 +1,137 @@
+"""The record of a run: the only source of its outcome, its exit code and every report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy_guard.flow.model import GateOutcome, GateResult, Mode, Outcome, Phase, Reason, Severity, StepResult
+from deploy_guard.flow.verdict import exit_code
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """What is known of a run; complete when ``outcome`` is no longer ``incomplete``."""
+
+    run: str
+    name: str
+    env: str
+    mode: Mode
+    version: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    previous: str | None = None
+    driver: str = ""
+    target: str = ""
+    started: str = ""
+    seconds: float = 0.0
+    outcome: Outcome = Outcome.INCOMPLETE
+    reasons: list[Reason] = field(default_factory=list)
+    gates: list[GateResult] = field(default_factory=list)
+    steps: list[StepResult] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    changes: list[dict[str, str]] = field(default_factory=list)
+    recovered: str = ""
+    interrupted: str = ""
+    usage_error: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The run's exit code, from outcome and reasons; 4 when nothing ran because of bad usage."""
+        if self.usage_error:
+            return 4
+        return exit_code(self.outcome, self.reasons)
+
+    @property
+    def counts(self) -> str:
+        """How the gates ended, for people: ``20 passed, 1 warned, 2 not for prod``."""
+        counter = Counter(gate.outcome for gate in self.gates if gate.phase is Phase.GATE)
+        words = {
+            outcome: f"not for {self.env}" if outcome is GateOutcome.NOT_APPLICABLE else str(outcome)
+            for outcome in GateOutcome
+        }
+        return ", ".join(f"{counter[o]} {word}" for o, word in words.items() if counter[o]) or "none"
+
+    @property
+    def subject(self) -> str:
+        """What this run is about: ``shop v1.4.2 (3f9c2e1)``."""
+        commit = f" ({self.commit[:7]})" if self.commit else ""
+        return f"{self.name} {self.version or 'without a version'}{commit}"
+
+    @property
+    def headline(self) -> str:
+        """What was decided, in one line."""
+        old = self.previous or "nothing"
+        what = f"{self.name} {self.version or ''}".strip()
+        said = {
+            Outcome.SHIPPED: f"SHIPPED: {what} serves in {self.env}",
+            Outcome.UNCHANGED: f"UNCHANGED: {what} was serving in {self.env} already",
+            Outcome.UNHEALTHY: f"UNHEALTHY: {what} was in {self.env} already, and a check of it fails",
+            Outcome.WITHHELD: f"WITHHELD: {what} was not rolled out to {self.env}",
+            Outcome.ROLLED_BACK: f"ROLLED BACK: {what} left {self.env}; {old} serves again"
+            if self.previous
+            else f"ROLLED BACK: {what} left {self.env}; nothing was there before, and nothing is left",
+            Outcome.ROLLBACK_FAILED: f"ROLLBACK FAILED: {self.env} needs a person; {old} was there before {what}",
+            Outcome.PLANNED: f"PLANNED: {what} for {self.env}; nothing was rolled out",
+            Outcome.CHECKED: f"CHECKED: gates only (--no-deploy); nothing was rolled out to {self.env}",
+            Outcome.INTERRUPTED: f"INTERRUPTED: {what} was not rolled out to {self.env}",
+            Outcome.INCOMPLETE: f"INCOMPLETE: the run for {self.env} did not finish",
+        }[self.outcome]
+        if self.mode is not Mode.DEPLOY and self.outcome is Outcome.WITHHELD:
+            said = f"NO-GO: {what} must not be rolled out to {self.env}"
+        return said
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, in one line."""
+        first = next((r for r in self.reasons if r.severity is not Severity.WARN), None)
+        cause = f"{first.id or first.code}" if first else "the reasons above"
+        return {
+            Outcome.SHIPPED: "nothing to do" if not first else f"look at {cause}",
+            Outcome.UNCHANGED: "nothing to do" if not first else f"look at {cause}",
+            Outcome.UNHEALTHY: f"nothing was changed; look at {cause}, then release a fix",
+            Outcome.WITHHELD: f"nothing was changed; mend {cause}, then run again",
+            Outcome.ROLLED_BACK: f"nothing to undo; mend {cause}, then release again",
+            Outcome.ROLLBACK_FAILED: f"look at {self.target or self.env} now; the next run for {self.env} tries to go "
+            "back once more before anything else",
+            Outcome.PLANNED: "run again without --deploy-plan to roll out"
+            if not first
+            else f"mend {cause}, then run again",
+            Outcome.CHECKED: "run again without --no-deploy to roll out"
+            if not first
+            else f"mend {cause}, then run again",
+            Outcome.INTERRUPTED: "nothing was changed; run again",
+            Outcome.INCOMPLETE: "read the terminal's output, then run again",
+        }[self.outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``verdict.json`` (``deploy_guard/report/verdict.schema.json``)."""
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "name": self.name,
+            "env": self.env,
+            "mode": str(self.mode),
+            "version": self.version,
+            "commit": self.commit,
+            "branch": self.branch,
+            "previous": self.previous,
+            "driver": self.driver,
+            "target": self.target,
+            "started": self.started,
+            "seconds": round(self.seconds, 3),
+            "outcome": str(self.outcome),
+            "exit_code": self.exit_code,
+            "headline": self.headline,
+            "next": self.next_step,
+            "recovered": self.recovered or None,
+            "interrupted": self.interrupted or None,
+            "notices": self.notices,
+            "reasons": [reason.to_json() for reason in self.reasons],
+            "changes": self.changes,
+            "gates": [gate.to_json() for gate in self.gates],
+            "steps": [step.to_json() for step in self.steps],
+        }

@@ -1,0 +1,49 @@
+"""The plainest JUnit and HTML files: written only when no pytest session lived long enough to write its own."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape as escape_xml
+from xml.sax.saxutils import quoteattr
+
+from deploy_guard.flow.record import Record
+from deploy_guard.ledger.files import write_atomically
+
+if TYPE_CHECKING:
+    from deploy_guard.session.run import Run
+
+
+def write_junit(run: Run, record: Record) -> None:
+    """Write a suite with one failed test, the verdict, whose text says what is known."""
+    text = run.redactor.redact(summary(record))
+    suite = f"{record.name}.{record.env}"
+    write_atomically(
+        run.folder / "junit.xml",
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<testsuites><testsuite name={quoteattr(suite)} tests="1" failures="1" errors="0" skipped="0">'
+        f'<testcase classname="rollout" name="verdict" time="{record.seconds:.3f}">'
+        f"<failure message={quoteattr(record.headline)}>{escape_xml(_printable(text))}</failure>"
+        "</testcase></testsuite></testsuites>\n",
+    )
+
+
+def write_html(run: Run, record: Record) -> None:
+    """Write a page that says what the terminal says."""
+    text = run.redactor.redact(summary(record))
+    write_atomically(
+        run.folder / "gate-report.html",
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(record.headline)}</title><body><h1>{escape(record.headline)}</h1>"
+        f"<pre>{escape(text)}</pre></body></html>\n",
+    )
+
+
+def summary(record: Record) -> str:
+    """Return headline, reasons and next step as text."""
+    reasons = [f"{r.severity}: {r.id + ': ' if r.id else ''}{r.text}" for r in record.reasons]
+    return "\n".join([record.headline, *reasons, f"next: {record.next_step}"])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c in "\t\n" or c >= " " else "?" for c in text)

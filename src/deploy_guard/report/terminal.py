@@ -1,0 +1,71 @@
+"""The terminal's last screen: what was done, what was decided and why, where the reports are, what to do next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy_guard.flow.model import GateOutcome, Mode, Outcome, Phase
+from deploy_guard.flow.record import Record
+
+if TYPE_CHECKING:
+    from deploy_guard.session.run import Run
+
+_GOOD = (Outcome.SHIPPED, Outcome.UNCHANGED, Outcome.PLANNED, Outcome.CHECKED)
+
+
+def lines(run: Run, record: Record) -> list[str]:
+    """Return the last screen, line by line, without colours."""
+    target = f"   {record.target}" if record.target else ""
+    was = f", was {record.previous}" if record.previous else ""
+    shown = [f"deploy-guard: {record.subject} -> {record.env}{target}{was}"]
+    if run.config.path is not None:
+        shown.append(f"configuration: {_short(run.config.path)}")
+    shown += [f"note: {notice}" for notice in record.notices]
+    gates = [gate for gate in record.gates if gate.phase is Phase.GATE]
+    seconds = sum(gate.seconds for gate in gates)
+    shown.append(_row(f"{len(gates)} gates", record.counts, seconds))
+    for step in record.steps:
+        first = (step.message.splitlines() or [""])[0]
+        passed = step.outcome == "passed"
+        shown.append(_row(step.name, first if passed else f"{step.outcome.upper()}: {first}", step.seconds))
+        if step.name == "wait":
+            shown += _checks(record)
+    if not any(step.name == "wait" for step in record.steps):
+        shown += _checks(record)
+    shown.append("")
+    shown.append(f"=== {record.headline} ({record.seconds:.1f} s, exit {record.exit_code}) ===")
+    for reason in record.reasons:
+        text = reason.text.replace("\n", "\n            ")
+        shown.append(f"{reason.severity!s:<11} {reason.id + ': ' if reason.id else ''}{text}")
+    shown.append(f"{'reports':<11} {_short(run.folder / 'gate-report.html')}   junit.xml   verdict.json   audit.jsonl")
+    shown.append(f"{'next':<11} {record.next_step}")
+    if record.mode is Mode.PLAN and record.changes:
+        shown += ["", *(f"  {change['action']:<7} {change['object']}" for change in record.changes)]
+    return [run.redactor.redact(line) for line in shown]
+
+
+def is_good(record: Record) -> bool:
+    """True for an outcome that deserves green."""
+    return record.outcome in _GOOD and record.exit_code == 0
+
+
+def _checks(record: Record) -> list[str]:
+    rows = []
+    for gate in record.gates:
+        if gate.phase is Phase.POST_CHECK and gate.outcome is not GateOutcome.NOT_APPLICABLE:
+            name = gate.id.rsplit("::", 1)[-1]
+            rows.append(_row("post-check", f"{name:<38} {str(gate.outcome).upper()}", gate.seconds))
+    return rows
+
+
+def _row(name: str, text: str, seconds: float) -> str:
+    width = 62
+    shown = text if len(text) <= width else text[: width - 1] + "…"
+    return f"{name:<10} {shown:<{width}} {seconds:6.1f} s"
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,1 @@
+"""The pytest side: it feeds the flow with recorded results and runs its steps as items. For release runs only."""

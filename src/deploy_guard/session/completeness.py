@@ -1,0 +1,113 @@
+"""Was everything collected that stands on disk, and did nothing on the command line thin it out?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from deploy_guard.flow.model import Reason, Severity
+
+_PATTERNS = ("test_*.py", "*_test.py")
+_OPTIONS = {
+    "lf": "--last-failed",
+    "stepwise": "--stepwise",
+    "noconftest": "--noconftest",
+    "setuponly": "--setup-only",
+    "setupplan": "--setup-plan",
+    "collectonly": "--collect-only",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "cacheshow": "--cache-show",
+}
+
+
+def option_problems(config: pytest.Config) -> list[Reason]:
+    """Name the options that make pytest run less than all, in ways that no result shows."""
+    given = [name for dest, name in _OPTIONS.items() if config.getoption(dest, False)]
+    problems = [
+        _partial("option", f"{name} does not run every gate: a release needs them all; remove it", name)
+        for name in given
+    ]
+    problems += [
+        _partial("argument", f"{arg} names a single test: a release needs every gate; name the folder", arg)
+        for arg in config.args
+        if "::" in arg
+    ]
+    for ini, prefix in (("python_functions", "test"), ("python_classes", "Test")):
+        patterns = config.getini(ini)
+        if not any(prefix.startswith(p) or (p and fnmatch(prefix + "_x", p)) for p in patterns):
+            problems.append(
+                _partial(
+                    "option",
+                    f"{ini} = {' '.join(patterns)} hides tests named {prefix}*: gates keep pytest's own names. "
+                    f"Add {prefix} to {ini}, or give the gates an ini file of their own",
+                    ini,
+                )
+            )
+    return problems
+
+
+def file_problems(
+    roots: Iterable[Path], collected: set[Path], with_tests: set[Path], loaded: set[Path]
+) -> list[Reason]:
+    """Compare the test files on disk with those that were collected.
+
+    :param collected: the files whose collection passed.
+    :param with_tests: the files in which at least one test was found.
+    :param loaded: the files of all plugins, conftests among them.
+    """
+    problems: list[Reason] = []
+    for root in roots:
+        folders: set[Path] = set()
+        for path in test_files(root):
+            shown = _shown(path)
+            folders.update(folder for folder in path.parents if folder == root or root in folder.parents)
+            if path not in collected:
+                problems.append(_partial("not-collected", f"{shown} was not collected: its gates did not run", shown))
+            elif path not in with_tests:
+                problems.append(
+                    _partial(
+                        "no-tests", f"{shown} was collected, and no test was found in it: remove or mend it", shown
+                    )
+                )
+        for folder in sorted(folders):
+            conftest = (folder / "conftest.py").resolve()
+            if conftest.is_file() and conftest not in loaded:
+                shown = _shown(conftest)
+                problems.append(
+                    _partial("not-loaded", f"{shown} was not loaded: its rollback fixtures are gone", shown)
+                )
+    return problems
+
+
+def test_files(root: Path) -> Iterator[Path]:
+    """Yield the test files under a gate root by pytest's default names, resolved; links are followed once."""
+    visited: set[Path] = set()
+    if root.is_file():
+        yield root.resolve()
+        return
+    for name, folders, files in os.walk(root, followlinks=True):
+        here = Path(name).resolve()
+        if here in visited or (here / "pyvenv.cfg").is_file():
+            folders.clear()
+            continue
+        visited.add(here)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in ("__pycache__", "node_modules"))
+        for file in sorted(files):
+            if any(fnmatch(file, pattern) for pattern in _PATTERNS):
+                yield (Path(name) / file).resolve()
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _partial(code: str, text: str, node_id: str) -> Reason:
+    return Reason(f"partial-{code}", Severity.RECOVERABLE, text, node_id)

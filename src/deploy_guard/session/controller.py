@@ -1,0 +1,582 @@
+"""The session that decides: holds the rollout back until the gates are judged, then runs it from sessionfinish."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy_guard.flow import release as way
+from deploy_guard.flow.model import GateOutcome, Mode, Outcome, Phase, Reason, Severity, Verdict
+from deploy_guard.flow.rollout import Rollout
+from deploy_guard.flow.verdict import gate_reason, judge
+from deploy_guard.ledger.journal import FileJournal
+from deploy_guard.ledger.store import FileStore
+from deploy_guard.marks import RollbackTag
+from deploy_guard.report.files import new_record
+from deploy_guard.session import completeness, spool
+from deploy_guard.session.gates import SPEC
+from deploy_guard.session.items import LIMIT
+from deploy_guard.session.marking import DATA, Marking
+from deploy_guard.session.nouns import configured_driver, known_release
+from deploy_guard.session.replay import Replay, new_report, not_run_reports
+from deploy_guard.session.results import Results, is_post_check
+from deploy_guard.session.rollbacks import Rollbacks, StoredFixtures
+from deploy_guard.session.run import Run, Stage
+from deploy_guard.session.signals import Signals
+from deploy_guard.session.stage import PytestStage
+
+SESSION = pytest.StashKey[pytest.Session]()
+
+_STEPS = {
+    Mode.DEPLOY: (way.PLAN, way.SNAPSHOT, way.APPLY, way.WAIT),
+    Mode.PLAN: (way.PLAN,),
+    Mode.CHECK: (),
+}
+
+
+@dataclass
+class Tally:
+    """What the reports of one held item said."""
+
+    called: bool = False
+    failed: bool = False
+    teardown_failed: bool = False
+    seconds: float = 0.0
+    message: str = ""
+    phases: set[str] = field(default_factory=set)
+
+    @property
+    def passed_so_far(self) -> bool:
+        """Nothing went wrong yet."""
+        return not self.failed
+
+    @property
+    def passed(self) -> bool:
+        """It ran, and nothing went wrong."""
+        return self.called and not self.failed
+
+
+class Controller(Marking):
+    """Registered once in a release session: in the only process, or in xdist's controller."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        super().__init__(config, run)
+        self.record = new_record(run)
+        self.results = Results()
+        self.journal = FileJournal(
+            run.folder / "audit.jsonl", run=run.id, env=run.env, version=run.version, redact=run.redactor.redact
+        )
+        self.release = known_release(run)
+        self.stage: PytestStage | None = None
+        self.rollout: Rollout | None = None
+        self._store = FileStore(run.state_folder, run.env)
+        self._signals = Signals(self._told)
+        self.stored = StoredFixtures()
+        config.pluginmanager.register(self.stored, "deploy_guard_stored")
+        self._rollbacks = Rollbacks(config)
+        self._replay = Replay(config, run, self.results) if run.death is not None else None
+        self._tallies: dict[str, Tally] = {}
+        self._problems: list[Reason] = []
+        self._files: dict[str, Path] = {}
+        self._collected: set[Path] = set()
+        self._gates: list[pytest.Item] = []
+        self._held: set[pytest.Item] = set()
+        self._open: pytest.Item | None = None
+        self._current: pytest.Item | None = None
+        self._remote: dict[str, float] = {}
+        self._loop_finished = False
+        self._restart_capture = False
+        self._start = time.monotonic()
+        self._gates_seconds = 0.0
+
+    # The start
+
+    def pytest_sessionstart(self) -> None:
+        """Take the signals, write the first event."""
+        self._signals.install()
+        if self._replay is None:
+            self.journal.event("run", state="started", mode=str(self.run.mode), arguments=list(self.run.arguments))
+        else:
+            self._problems.append(self._replay.problem)
+            self.journal.event("run", state="taken over", because=self._replay.death.text, item=self._replay.death.item)
+
+    def pytest_plugin_registered(self, plugin: object) -> None:
+        """Find rollback fixtures in conftests and plugins."""
+        self._rollbacks.look_into(plugin)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker what run it belongs to."""
+        node.workerinput[DATA] = self.run.for_worker()
+
+    # Collection
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Remember which file a collector reads."""
+        if isinstance(collector, pytest.File):
+            self._files[collector.nodeid] = collector.path
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what was collected, and what could not be."""
+        if report.outcome == "passed":
+            if report.nodeid in self._files:
+                self._collected.add(self._files[report.nodeid].resolve())
+        elif report.outcome == "failed":
+            lines = report.longreprtext.strip().splitlines()
+            self._problem("collection-error", Severity.CRITICAL, lines[-1] if lines else "failed", report.nodeid)
+        else:
+            text = "was skipped while it was collected: its gates did not run"
+            if isinstance(report.longrepr, tuple):
+                text += f" ({str(report.longrepr[2]).removeprefix('Skipped: ')})"
+            self._problem("collection-skipped", Severity.CRITICAL, text, report.nodeid)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(  # type: ignore[override]  # pluggy hands each hook what it asks for
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None]:
+        """Outermost: after everybody else has edited the list, put the held items at its end."""
+        self._specify(items)
+        result = yield
+        self._adopt(items)
+        for item in self.seen:
+            if SPEC in item.stash:
+                self.results.expect(item)
+        left = set(items)
+        self._gates = [item for item in items if not is_post_check(item)]
+        checks = [item for item in items if is_post_check(item)]
+        for item in self.seen:
+            if item not in left and SPEC in item.stash and is_post_check(item):
+                text = "a post-check was deselected: without it a rollout can't be trusted"
+                self._problem("partial-post-check", Severity.RECOVERABLE, text, item.nodeid)
+        self._rollbacks.place(session, self.seen)
+        self.config.stash[SESSION] = session
+        self.rollout = self._make_rollout()
+        self.stage = PytestStage(self, session, self.rollout)
+        held = self.stage.hold(_STEPS[self.run.mode], checks)
+        self._held = set(held)
+        items[:] = [*self._gates, *held]
+        return result
+
+    def _adopt(self, items: list[pytest.Item]) -> None:
+        """Items that another plugin made by hand are gates like any other."""
+        known = set(self.seen)
+        for item in items:
+            if item not in known:
+                self.seen.append(item)
+        self._specify(items)
+
+    # The gates
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Know whether the loop came to its end: an exit, a stop or an error in between did not pass the gates."""
+        started = time.monotonic()
+        try:
+            result = yield
+        finally:
+            self._gates_seconds = time.monotonic() - started
+        self._loop_finished = True
+        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
+        """Let gates run; walk past held items until the gate is open, then run them by pytest's own runner."""
+        if item is self._open:
+            self._current = item
+            self.run.board.running(item.nodeid, self._limit(item))
+            # Directly, so that no plugin repeats a step (reruns) or takes it elsewhere.
+            runner: Any = self.config.pluginmanager.get_plugin("runner")
+            return runner.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        if item in self._held:
+            return True
+        if self._replay is not None:
+            self._replay.show(item)
+            return True
+        if self._signals.first:
+            # Somebody swallowed the interruption; it still holds.
+            raise KeyboardInterrupt(self._signals.first)
+        self._current = item
+        self.run.board.running(item.nodeid, self._limit(item))
+        return None
+
+    def _limit(self, item: pytest.Item) -> float:
+        spec = item.stash.get(SPEC, None)
+        if spec is not None:
+            return time.monotonic() + spec.timeout
+        limit = item.stash.get(LIMIT, 0.0)
+        return time.monotonic() + limit if limit else 0.0
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Watch the items of xdist's workers as well; their limit is that of the slowest gate allowed."""
+        if self._is_distributed:
+            self._remote[nodeid] = time.monotonic() + self.run.config.gate_timeout
+            self._watch_remote()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """An item of a worker has ended."""
+        if self._remote.pop(nodeid, None) is not None:
+            self._watch_remote()
+
+    def _watch_remote(self) -> None:
+        if not self._remote:
+            self.run.board.idle()
+            return
+        node_id = min(self._remote, key=self._remote.__getitem__)
+        self.run.board.running(node_id, self._remote[node_id] + 30.0)
+
+    @property
+    def _is_distributed(self) -> bool:
+        return self.config.pluginmanager.has_plugin("dsession")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """First of all listeners: redact, record, and keep a copy outside this process."""
+        if os.getpid() != self.run.pid:
+            # A copy of this process, made by a fork inside a test that returned in both: it must not go on.
+            self.run.board.escape()
+            os._exit(70)
+        plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
+        if not plain:
+            self._redact(report)
+        if report.nodeid in self._tallies:
+            self._count(report)
+        self.results.add(report)
+        if self._replay is None and self.run.spool >= 0:
+            if plain:
+                spool.write(self.run.spool, {"n": report.nodeid, "w": report.when, "d": report.duration})
+            else:
+                data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+                data.pop("node", None)  # xdist's handle of the worker; the second session has no workers
+                spool.write(self.run.spool, {"n": report.nodeid, "r": data})
+
+    def _redact(self, report: pytest.TestReport) -> None:
+        if not self.run.redactor:
+            return
+        hook = self.config.hook
+        data = hook.pytest_report_to_serializable(config=self.config, report=report)
+        again = hook.pytest_report_from_serializable(config=self.config, data=self.run.redactor.redact_json(data))
+        report.__dict__.update(again.__dict__)
+
+    def _count(self, report: pytest.TestReport) -> None:
+        tally = self._tallies[report.nodeid]
+        tally.seconds += report.duration
+        tally.called |= report.when == "call"
+        tally.phases.add(str(report.when))
+        if report.outcome != "passed":
+            tally.failed = True
+            tally.teardown_failed |= report.when == "teardown"
+            lines = report.longreprtext.strip().splitlines()
+            own = getattr(report, DATA, {}).get("message", "")
+            tally.message = tally.message or own or "\n".join(lines[-20:])
+
+    # The end of the gates, and all that follows
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """pytest stops capturing for good now; the rows that follow need it."""
+        self._restart_capture = True
+
+    def pytest_internalerror(self) -> None:
+        """The same after an error inside pytest or a plugin."""
+        self._restart_capture = True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Outermost: judge, roll out, then let the reports be written, whatever other plugins do."""
+        if os.getpid() != self.run.pid:
+            self.run.board.escape()
+            os._exit(70)
+        self._conclude(session)
+        session.exitstatus = self.record.exit_code
+        try:
+            return (yield)
+        except Exception as error:  # noqa: BLE001 - anybody's sessionfinish; the verdict and the reports stand anyway
+            self.warn(f"a plugin failed at the session's end: {type(error).__name__}: {error}")
+            self._write_reports(session)
+            return None
+
+    def _write_reports(self, session: pytest.Session) -> None:
+        """Let the JUnit and HTML writers run alone, after another plugin kept them from it."""
+        manager = self.config.pluginmanager
+        writers = ("_pytest.junitxml", "pytest_html.")
+        others = [p for p in manager.get_plugins() if not type(p).__module__.startswith(writers)]
+        caller = manager.subset_hook_caller("pytest_sessionfinish", others)
+        caller(session=session, exitstatus=session.exitstatus)
+
+    def _conclude(self, session: pytest.Session) -> None:
+        self._signals.interruptible = False
+        capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
+        if self._restart_capture and capture is not None:
+            capture.start_global_capturing()
+            capture.suspend_global_capture()
+        current, self._current = self._current, None
+        if self.stage is None and (self._is_distributed or not self._loop_finished):
+            self._collect(session)
+        if current is not None and self._replay is None and not self._loop_finished:
+            self._finish_row(current)
+        if self._is_distributed and self._signals.first:
+            self._problem("interrupted", Severity.CRITICAL, f"the run was told to end by {self._signals.first}")
+        elif not self._loop_finished and not self._problems:
+            why = str(session.shouldfail or session.shouldstop or self._signals.first or "it was told to stop")
+            self._problem("interrupted", Severity.CRITICAL, f"the gates were not run to their end: {why}")
+        verdict = self._judge()
+        self.record.reasons = list(verdict.reasons)
+        self.record.interrupted = self._signals.first or (self._replay.death.interrupted if self._replay else "")
+        self.journal.event(
+            "verdict", go=verdict.go, exit_code=verdict.exit_code, reasons=[r.to_json() for r in verdict.reasons]
+        )
+        if self.stage is None or self.rollout is None:
+            self.record.outcome = Outcome.WITHHELD
+        else:
+            self.config.option.maxfail = 0  # -x is for gates: after a failed post-check the rollback must go on
+            self.record.outcome = self._act(verdict, self.stage, self.rollout)
+        self._complete()
+
+    def _collect(self, session: pytest.Session) -> None:
+        """In xdist's controller nothing was collected: do it here, for the post-checks and the count."""
+        try:
+            session.perform_collect()
+        except (pytest.UsageError, session.Interrupted, session.Failed) as error:
+            self._problem("collection-error", Severity.CRITICAL, str(error))
+
+    def _judge(self) -> Verdict:
+        if self.run.board.escaped:
+            text = "a test forked this process, and the copy went on as if it were the test session"
+            self._problem("escaped-fork", Severity.CRITICAL, text)
+        problems = [*self._problems, *completeness.option_problems(self.config)]
+        with_tests = {item.path.resolve() for item in self.seen}
+        loaded = {
+            Path(file).resolve()
+            for p in self.config.pluginmanager.get_plugins()
+            if (file := getattr(p, "__file__", None))
+        }
+        if self.stage is not None and not any(p.code in ("interrupted", "partial-option") for p in problems):
+            problems += completeness.file_problems(self._roots(), self._collected, with_tests, loaded)
+        return judge(self.results.all(), problems)
+
+    def _roots(self) -> list[Path]:
+        if self.run.roots:
+            return [root.resolve() for root in self.run.roots]
+        where = self.config.invocation_params.dir
+        named = [(where / arg.split("::", 1)[0]).resolve() for arg in self.config.args]
+        return [path if path.is_dir() else path.parent for path in named if path.exists()]
+
+    def _act(self, verdict: Verdict, stage: PytestStage, rollout: Rollout) -> Outcome:
+        self.run.board.stage = Stage.GATES
+        if self._replay is not None:
+            stage.recall(self._replay)
+        if self._replay is not None and rollout.adopt_unfinished_of(self.run.id):
+            self.record.previous = rollout.previous
+            self.run.board.stage = Stage.ROLLING_BACK
+            outcome = way.roll_back(stage, rollout)
+            stage.withhold("the process that ran the rollout died")
+            return outcome
+        if self._replay is not None and (last := self._store.last()).get("run") == self.run.id:
+            stage.withhold("the process that ran the rollout died")
+            self.record.previous = last.get("previous")
+            return Outcome(last["outcome"])
+        if rollout.unfinished:
+            text = f"run {rollout.unfinished_run} died after its apply began, and nobody has finished it since"
+            self.warn(text + "; a run that may deploy goes back first")
+        if not verdict.go and self.run.mode is not Mode.PLAN:
+            stage.withhold("withheld: " + "; ".join(r.id or r.text for r in verdict.reasons[:3]))
+            if self.record.interrupted and not self._loop_finished:
+                return Outcome.INTERRUPTED
+            return Outcome.CHECKED if self.run.mode is Mode.CHECK else Outcome.WITHHELD
+        if self.run.mode is Mode.CHECK:
+            stage.withhold("not deployed: --no-deploy")
+            return Outcome.CHECKED
+        outcome = way.release(stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end())
+        stage.withhold(self._why_not_reached(outcome))
+        return outcome
+
+    def _why_not_reached(self, outcome: Outcome) -> str:
+        failed = next((step.name for step in self.stage.results if step.outcome == "failed"), "") if self.stage else ""
+        if failed:
+            return f"withheld: {failed} failed"
+        if outcome is Outcome.PLANNED:
+            return "planned only: --deploy-plan"
+        if self.told_to_end():
+            return "withheld: the run was interrupted"
+        return "rolled back before it was reached"
+
+    def _complete(self) -> None:
+        """Fill in the record from what the rollout left, and run the closing verdict."""
+        record, stage, rollout = self.record, self.stage, self.rollout
+        if stage is not None and rollout is not None:
+            self._describe(rollout)
+            record.steps = stage.results
+            record.reasons += self._later_reasons(stage)
+        record.gates = self.results.all()
+        record.seconds = time.monotonic() - self._start
+        if stage is not None and not stage.close():
+            text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message
+            record.reasons.append(Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
+        record.seconds = time.monotonic() - self._start
+
+    def _describe(self, rollout: Rollout) -> None:
+        record = self.record
+        record.target = rollout.target
+        record.driver = rollout.driver_name or record.driver
+        record.previous = rollout.previous
+        record.recovered = rollout.recovered
+        record.version = rollout.release.version
+        record.commit, record.branch = rollout.release.commit, rollout.release.branch
+        if rollout.plan_ is not None:
+            redact = self.run.redactor.redact
+            record.changes = [
+                {"action": c.action, "object": redact(c.object), "diff": redact(c.diff)} for c in rollout.plan_.changes
+            ]
+        record.notices += rollout.notices()
+
+    def _later_reasons(self, stage: PytestStage) -> list[Reason]:
+        """Reasons that arose after the verdict on the gates: failed steps and post-checks, an interruption."""
+        reasons = []
+        for result in self.results.all():
+            ran = result.outcome is not GateOutcome.NOT_RUN and result.phase is Phase.POST_CHECK
+            if ran and (reason := gate_reason(result)) is not None:
+                reasons.append(reason)
+        reasons += [
+            Reason(f"{step.name}-failed", Severity.CRITICAL, step.message or "failed", f"rollout::{step.name}")
+            for step in stage.results
+            if step.outcome == "failed"
+        ]
+        if self._signals.first and not any(r.code == "interrupted" for r in self.record.reasons):
+            text = f"the run was told to end by {self._signals.first}"
+            reasons.append(Reason("interrupted", Severity.CRITICAL, text))
+            self.record.interrupted = self._signals.first
+        elif self._stopped() and self._loop_finished:
+            reasons.append(Reason("interrupted", Severity.CRITICAL, f"the run was told to end: {self._stopped()}"))
+        if self.run.config.rollback == "off" and self.record.outcome is Outcome.ROLLBACK_FAILED:
+            text = 'the configuration says rollback = "off": what was applied is still there'
+            reasons.append(Reason("rollback-off", Severity.CRITICAL, text))
+        return reasons
+
+    def verdict_text(self) -> str:
+        """What the closing row says; it fails when the run did."""
+        record = self.record
+        lines = [record.headline, *(f"{r.severity}: {r.id + ': ' if r.id else ''}{r.text}" for r in record.reasons)]
+        lines.append(f"next: {record.next_step}")
+        text = "\n".join(lines)
+        if record.exit_code:
+            pytest.fail(text, pytrace=False)
+        return text
+
+    def _make_rollout(self) -> Rollout:
+        return Rollout(
+            run=self.run.id,
+            env=self.run.env,
+            service=self.run.config.name,
+            release=self.release,
+            mode=self.run.mode,
+            source=lambda: configured_driver(self.run),
+            journal=self.journal,
+            store=self._store,
+            timeout=self.run.config.timeout,
+            may_roll_back=self.run.config.rollback != "off",
+            driver_name=self.run.config.driver or "",
+            rollback_names=tuple(function.__name__ for function, _, _ in self.rollbacks()),
+            on_applying=self._applying,
+        )
+
+    def _applying(self) -> None:
+        self.run.board.stage = Stage.APPLYING
+
+    def end(self) -> None:
+        """Give back what the session took: signals, the journal."""
+        self._signals.restore()
+        self.journal.event("run", state="ended", outcome=str(self.record.outcome), exit_code=self.record.exit_code)
+        self.journal.close()
+
+    # What the stage needs
+
+    def gate_node(self) -> pytest.Collector:
+        """Return the collector of the first gate root, whose conftest may bring a driver."""
+        return self._rollbacks.node_for(self._roots())
+
+    def tally(self, node_id: str) -> Tally:
+        """Return what was reported of a held item."""
+        return self._tallies.setdefault(node_id, Tally())
+
+    def rollbacks(self) -> list[tuple[Any, pytest.Collector, RollbackTag]]:
+        """Return the rollback fixtures in order of definition, each with the node whose fixtures it sees."""
+        return self._rollbacks.found
+
+    def warn(self, text: str) -> None:
+        """Put a notice into the record; it never changes the exit code."""
+        self.record.notices.append(text)
+
+    def told_to_end(self) -> bool:
+        """True after a signal, a session timeout, or whatever else asks pytest to stop."""
+        return bool(self._signals.first or self._stopped())
+
+    def _stopped(self) -> str:
+        return str(self.config.stash[SESSION].shouldstop or self.config.stash[SESSION].shouldfail or "")
+
+    def run_held(self, item: pytest.Item, nextitem: pytest.Item | None, *, interruptible: bool) -> bool:
+        """Run one held item through pytest; True if it was interrupted."""
+        self.tally(item.nodeid)
+        self._open = item
+        self._signals.interruptible = interruptible
+        try:
+            self.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            self._signals.interruptible = False
+            self._finish_row(item, f"interrupted: {error or type(error).__name__}")
+            return True
+        finally:
+            self._signals.interruptible = False
+            self._open = self._current = None
+            self.run.board.idle()
+        return False
+
+    def clear_stack(self, item: pytest.Item, nextitem: pytest.Item) -> None:
+        """Tear down what a failed or interrupted item left set up, down to what ``nextitem`` shares."""
+        runner: Any = self.config.pluginmanager.get_plugin("runner")
+        try:
+            runner.pytest_runtest_teardown(item=item, nextitem=nextitem)
+        except Exception as error:  # noqa: BLE001 - a user's fixture; what follows is more important than why
+            self.warn(f"{item.nodeid}: a fixture failed when it was torn down: {type(error).__name__}: {error}")
+
+    def show_skipped(self, item: pytest.Item, why: str) -> None:
+        """Report an item as skipped without running it."""
+        for report in not_run_reports(item, why):
+            self._emit(item, report)
+
+    def _finish_row(self, item: pytest.Item, text: str = "") -> None:
+        """Give an item that was interrupted its missing reports, so that it has a row that says so."""
+        seen = self.results.phases(item.nodeid) or self.tally(item.nodeid).phases
+        if "teardown" in seen:
+            return
+        text = text or f"interrupted: {self._signals.first or 'the session was told to stop'}"
+        self._show(item, "call" if "setup" in seen else "setup", "failed", text)
+        self._show(item, "teardown", "passed", None)
+        if self.stage is not None:
+            self.clear_stack(item, self.stage.verdict)
+
+    def _show(self, item: pytest.Item, when: Any, outcome: Any, longrepr: Any) -> None:
+        self._emit(item, new_report(item, when, outcome, longrepr))
+
+    def _emit(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        when = report.when
+        if when == "setup":
+            self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        self.config.hook.pytest_runtest_logreport(report=report)
+        if when == "teardown":
+            self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _problem(self, code: str, severity: Severity, text: str, node_id: str = "") -> None:
+        problem = Reason(code, severity, text, node_id)
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    def _told(self, name: str, first: bool) -> None:
+        if first:
+            self.journal.event("interrupted", signal=name)
+        elif not self._signals.interruptible and self.run.board.stage is Stage.ROLLING_BACK:
+            os.write(2, b"\ndeploy-guard: the rollback is under way and is finished first\n")

@@ -1,0 +1,115 @@
+"""The part of the session that runs where the tests run: in the controller, or in each xdist worker."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from deploy_guard.errors import DeployGuardError
+from deploy_guard.flow.model import Severity
+from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, prepare, specify
+from deploy_guard.session.run import Run
+
+DATA = "deploy_guard"
+"""The attribute of a report that carries what the record needs; plain data, so that it travels from a worker."""
+
+
+class Marking:
+    """Reads the marks of every collected item and puts what a gate's result needs on its reports."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        self.config = config
+        self.run = run
+        self.seen: list[pytest.Item] = []
+        if not config.getoption("usepdb", False):
+            # A debugger's module that was merely imported must not switch the gates' timeouts off.
+            config.option.timeout_disable_debugger_detection = True
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Remember every item before anybody can deselect it."""
+        self.seen.append(item)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Judge the marks of all items seen, then let everybody else edit the list."""
+        self._specify(items)
+        return (yield)
+
+    def _specify(self, items: list[pytest.Item]) -> None:
+        bad: list[tuple[str, str]] = []
+        ids: set[str] = set()
+        for item in self.seen:
+            if SPEC in item.stash:
+                continue
+            if item.nodeid in ids:
+                bad.append((item.nodeid, "is the id of two tests: rename one, or its file, so that results are told"))
+            ids.add(item.nodeid)
+            try:
+                spec = specify(item, self.run)
+            except BadMark as error:
+                bad.append((item.nodeid, str(error)))
+            else:
+                prepare(item, spec, self.run)
+        for node_id, text in bad:
+            report = pytest.CollectReport(node_id, "failed", f"{node_id} {text}", [])
+            self.config.hook.pytest_collectreport(report=report)
+        if bad:
+            items[:] = [item for item in items if SPEC in item.stash]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note on the report what others may change later, and turn the failure of a ``warn`` into no failure."""
+        report = yield
+        spec = item.stash.get(SPEC, None)
+        if spec is None:
+            return report
+        data: dict[str, Any] = {}
+        if call.excinfo is not None:
+            data["raised"] = True
+            data["message"] = message_of(call.excinfo, report)
+            if timed_out(call.excinfo):
+                data["timed_out"] = True
+            if spec.severity is Severity.WARN and report.outcome == "failed":
+                # Neither pytest nor Jenkins may count it as a failure; pytest's word for that is xfail.
+                report.outcome = "skipped"
+                report.wasxfail = f"warn {spec.phase}: {data['message']}"
+                data["warned"] = True
+        if call.when == "teardown" and (evidence := item.stash.get(EVIDENCE, None)):
+            data["evidence"] = [entry.to_json() for entry in evidence]
+            report.user_properties.extend(("evidence", entry.text) for entry in evidence)
+            report.user_properties.extend(
+                ("warning", entry.text) for entry in evidence if entry.status in ("warn", "no-data")
+            )
+        if data:
+            setattr(report, DATA, data)
+        return report
+
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Call a warning a warning in the terminal."""
+        data = getattr(report, DATA, None)
+        if data and data.get("warned"):
+            return "warned", "w", ("WARNED", {"yellow": True})
+        return None
+
+
+def timed_out(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """True for the failure that pytest-timeout's signal method raises."""
+    return isinstance(excinfo.value, pytest.fail.Exception) and str(excinfo.value).startswith("Timeout (>")
+
+
+def message_of(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestReport) -> str:
+    """Return the failure in its own words, without the traceback; at most 20 lines."""
+    value = excinfo.value
+    if isinstance(value, (DeployGuardError, pytest.fail.Exception, pytest.skip.Exception)):
+        text = str(value)
+    else:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        text = crash.message if crash is not None else excinfo.exconly(tryshort=True)
+    lines = text.strip().splitlines()
+    return "\n".join(lines[:20] + (["…"] if len(lines) > 20 else []))

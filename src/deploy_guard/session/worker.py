@@ -1,0 +1,23 @@
+"""An xdist worker of a release session: runs gates, and never anything that follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from deploy_guard.session.gates import SPEC
+from deploy_guard.session.marking import Marking
+from deploy_guard.session.results import is_post_check
+
+
+class Worker(Marking):
+    """Reads marks as the controller does; post-checks are left to the controller."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Drop what runs after the rollout."""
+        self._specify(items)
+        result = yield
+        items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item)]
+        return result
