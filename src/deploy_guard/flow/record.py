@@ -34,6 +34,7 @@ class Record:
     steps: list[StepResult] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     changes: list[dict[str, str]] = field(default_factory=list)
+    digest: str = ""
     recovered: str = ""
     interrupted: str = ""
     usage_error: bool = False
@@ -131,6 +132,7 @@ class Record:
             "interrupted": self.interrupted or None,
             "notices": self.notices,
             "reasons": [reason.to_json() for reason in self.reasons],
+            "plan_digest": self.digest or None,
             "changes": self.changes,
             "gates": [gate.to_json() for gate in self.gates],
             "steps": [step.to_json() for step in self.steps],

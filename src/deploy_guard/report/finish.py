@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy_guard.flow.model import Reason, Severity
+from deploy_guard.flow.model import Outcome, Reason, Severity
 from deploy_guard.flow.record import Record
+from deploy_guard.ledger.files import write_json
 from deploy_guard.report import plain, terminal
 from deploy_guard.report.files import write_verdict
 from deploy_guard.session.run import Run
@@ -27,6 +28,16 @@ def finish(config: pytest.Config, run: Run, record: Record) -> None:
     except OSError as error:
         record.reasons.append(Reason("record-incomplete", Severity.CRITICAL, f"a report can't be written: {error}"))
     try:
+        if record.outcome is Outcome.PLANNED:
+            plan = {
+                "schema": 1,
+                "run": record.run,
+                "env": record.env,
+                "version": record.version,
+                "target": record.target,
+            }
+            plan |= {"digest": record.digest, "changes": record.changes}
+            write_json(run.folder / "plan.json", run.redactor.redact_json(plan))
         write_verdict(run, record)
     except OSError as error:
         record.reasons.append(Reason("record-incomplete", Severity.CRITICAL, f"verdict.json can't be written: {error}"))

@@ -28,6 +28,8 @@ def refused(run: Run, _folder: ReportFolder) -> int:
     record.reasons.append(
         Reason("usage", Severity.CRITICAL, "pytest refused its options or could not load a conftest; it said why")
     )
+    plain.write_junit(run, record)
+    plain.write_html(run, record)
     write_verdict(run, record)
     return record.exit_code
 

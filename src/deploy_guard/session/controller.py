@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from deploy_guard.marks import RollbackTag
 from deploy_guard.report.files import new_record
 from deploy_guard.session import completeness, spool
 from deploy_guard.session.gates import SPEC
-from deploy_guard.session.items import LIMIT
+from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.nouns import configured_driver, known_release
 from deploy_guard.session.replay import Replay, new_report, not_run_reports
@@ -114,6 +113,12 @@ class Controller(Marking):
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker what run it belongs to."""
         node.workerinput[DATA] = self.run.for_worker()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from an xdist worker that a test of it forked."""
+        if getattr(node, "workeroutput", {}).get(DATA):
+            self.run.board.escape()
 
     # Collection
 
@@ -237,10 +242,6 @@ class Controller(Marking):
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """First of all listeners: redact, record, and keep a copy outside this process."""
-        if os.getpid() != self.run.pid:
-            # A copy of this process, made by a fork inside a test that returned in both: it must not go on.
-            self.run.board.escape()
-            os._exit(70)
         plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
         if not plain:
             self._redact(report)
@@ -288,9 +289,7 @@ class Controller(Marking):
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Outermost: judge, roll out, then let the reports be written, whatever other plugins do."""
-        if os.getpid() != self.run.pid:
-            self.run.board.escape()
-            os._exit(70)
+        self.end_copies()
         self._conclude(session)
         session.exitstatus = self.record.exit_code
         try:
@@ -391,7 +390,14 @@ class Controller(Marking):
         if self.run.mode is Mode.CHECK:
             stage.withhold("not deployed: --no-deploy")
             return Outcome.CHECKED
-        outcome = way.release(stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end())
+        try:
+            outcome = way.release(stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end())
+        except Exception as error:
+            if not rollout.applying:
+                raise
+            text = f"the rollout was broken by {type(error).__name__}: {error}"
+            self.record.reasons.append(Reason("broken", Severity.CRITICAL, text))
+            outcome = way.roll_back(stage, rollout)
         stage.withhold(self._why_not_reached(outcome))
         return outcome
 
@@ -429,6 +435,7 @@ class Controller(Marking):
         record.commit, record.branch = rollout.release.commit, rollout.release.branch
         if rollout.plan_ is not None:
             redact = self.run.redactor.redact
+            record.digest = rollout.plan_.digest
             record.changes = [
                 {"action": c.action, "object": redact(c.object), "diff": redact(c.diff)} for c in rollout.plan_.changes
             ]
@@ -529,11 +536,29 @@ class Controller(Marking):
             self._signals.interruptible = False
             self._finish_row(item, f"interrupted: {error or type(error).__name__}")
             return True
+        except Exception as error:
+            # Not the item's own: pytest turns those into reports. A listener of another plugin broke the row.
+            if self.stage is not None:
+                self.clear_stack(item, self.stage.verdict)
+            if interruptible:
+                raise
+            self.warn(f"{item.nodeid}: a plugin failed: {type(error).__name__}: {error}")
+            self._insist(item)
         finally:
             self._signals.interruptible = False
             self._open = self._current = None
             self.run.board.idle()
         return False
+
+    def _insist(self, item: pytest.Item) -> None:
+        """Do a step of the way back without pytest, if another plugin kept pytest from doing it."""
+        tally = self.tally(item.nodeid)
+        if isinstance(item, StepItem) and not item.begun:
+            try:
+                item.runtest()
+                tally.called = True
+            except Exception as error:  # noqa: BLE001 - a driver's; it is recorded, and the way back goes on
+                tally.failed, tally.message = True, str(error)
 
     def clear_stack(self, item: pytest.Item, nextitem: pytest.Item) -> None:
         """Tear down what a failed or interrupted item left set up, down to what ``nextitem`` shares."""
@@ -578,5 +603,3 @@ class Controller(Marking):
     def _told(self, name: str, first: bool) -> None:
         if first:
             self.journal.event("interrupted", signal=name)
-        elif not self._signals.interruptible and self.run.board.stage is Stage.ROLLING_BACK:
-            os.write(2, b"\ndeploy-guard: the rollback is under way and is finished first\n")

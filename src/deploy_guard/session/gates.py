@@ -56,6 +56,8 @@ def prepare(item: pytest.Item, spec: GateSpec, run: Run) -> None:
     # In front of the item's own marks, so that it wins over a unit-test configuration's timeout; by signal, because
     # the thread method ends the whole process; over fixtures too, because those hang as well.
     item.add_marker(pytest.mark.timeout(spec.timeout, method="signal", func_only=False), append=False)
+    # A gate that returns what it should assert can't fail; pytest only warns of it.
+    item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestReturnNotNoneWarning"))
     if not spec.applicable:
         item.add_marker(pytest.mark.skip(reason=f"not for {run.env}"), append=False)
 

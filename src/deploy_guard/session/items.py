@@ -40,12 +40,14 @@ class StepItem(pytest.Item):
         super().__init__(**kwargs)
         self._act = act
         self.said = ""
+        self.begun = False
         self.add_marker(NO_TIMEOUT)
         self.add_marker(NO_ERRORS)
         self.user_properties.append(("step", self.name))
 
     def runtest(self) -> None:
         """Do the step."""
+        self.begun = True
         self.said = self._act()
         if self.said:
             print(self.said)

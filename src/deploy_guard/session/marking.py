@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -23,6 +24,7 @@ class Marking:
         self.config = config
         self.run = run
         self.seen: list[pytest.Item] = []
+        self._by_id: dict[str, pytest.Item] = {}
         if not config.getoption("usepdb", False):
             # A debugger's module that was merely imported must not switch the gates' timeouts off.
             config.option.timeout_disable_debugger_detection = True
@@ -39,13 +41,11 @@ class Marking:
 
     def _specify(self, items: list[pytest.Item]) -> None:
         bad: list[tuple[str, str]] = []
-        ids: set[str] = set()
         for item in self.seen:
+            if self._by_id.setdefault(item.nodeid, item) is not item:
+                bad.append((item.nodeid, "is the id of two tests: rename one, or its file, so that results are told"))
             if SPEC in item.stash:
                 continue
-            if item.nodeid in ids:
-                bad.append((item.nodeid, "is the id of two tests: rename one, or its file, so that results are told"))
-            ids.add(item.nodeid)
             try:
                 spec = specify(item, self.run)
             except BadMark as error:
@@ -63,6 +63,7 @@ class Marking:
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Note on the report what others may change later, and turn the failure of a ``warn`` into no failure."""
+        self.end_copies()
         report = yield
         spec = item.stash.get(SPEC, None)
         if spec is None:
@@ -87,6 +88,12 @@ class Marking:
         if data:
             setattr(report, DATA, data)
         return report
+
+    def end_copies(self) -> None:
+        """End a copy of this process, made by a fork inside a test that returned in both: it must not go on."""
+        if os.getpid() != self.run.pid:
+            self.run.board.escape()
+            os._exit(70)
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport

@@ -67,13 +67,19 @@ class PytestStage:
             if replay.knows(item):
                 del self._pending[name]
                 tally = self._controller.tally(item.nodeid)
-                replay.show(item)
+                self._recall(replay, item)
                 outcome = StepOutcome.PASSED if tally.passed else StepOutcome.FAILED
                 self.results.append(StepResult(name, outcome, tally.seconds, tally.message))
         for item in [check for check in self.checks if replay.knows(check)]:
             self.checks.remove(item)
             self._controller.tally(item.nodeid)
+            self._recall(replay, item)
+
+    def _recall(self, replay: Replay, item: pytest.Item) -> None:
+        try:
             replay.show(item)
+        except Exception as error:  # noqa: BLE001 - a listener of another plugin; the way back matters more than a row
+            self._controller.warn(f"{item.nodeid} can't be shown: {type(error).__name__}: {error}")
 
     # flow.release.Stage
 
@@ -184,6 +190,7 @@ class PytestStage:
     def _run(self, item: pytest.Item, following: pytest.Item | None, *, interruptible: bool) -> None:
         if interruptible and self._controller.told_to_end():
             raise Interrupted
+        self._controller.clear_stack(item, item)
         nextitem = following
         if following is not None and following is not self.verdict:
             nextitem = NextItem.from_parent(self._top, name="next", act=str)

@@ -332,6 +332,8 @@ class _Watch:
             self._signalled = time.monotonic()
             self._run.interrupted = self._signal
             self._folder.interrupted(self._signal)
+        elif self._run.board.stage is Stage.ROLLING_BACK:
+            os.write(2, b"\ndeploy-guard: the rollback is under way and is finished first\n")
         if self._child:
             with contextlib.suppress(ProcessLookupError):  # it ended just now; waitpid tells the rest
                 os.kill(self._child, number)

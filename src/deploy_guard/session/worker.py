@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from deploy_guard.session.gates import SPEC
-from deploy_guard.session.marking import Marking
+from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.results import is_post_check
 
 
@@ -21,3 +21,9 @@ class Worker(Marking):
         result = yield
         items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item)]
         return result
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell the controller when a test forked this worker."""
+        self.end_copies()
+        output: dict[str, object] = session.config.workeroutput  # type: ignore[attr-defined]  # xdist puts it there
+        output[DATA] = self.run.board.escaped
