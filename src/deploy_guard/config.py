@@ -214,6 +214,7 @@ def load(path: Path | None, *, directory: Path) -> Configuration:
     problems = list(_secrets_in(raw, ()))
     if "extends" in raw:
         raw = _merged(_base(raw["extends"], path), {k: v for k, v in raw.items() if k != "extends"})
+    problems += _unknown_environment_keys(raw)
     file: _File | None = None
     try:
         file = _File.model_validate(raw)
@@ -274,12 +275,18 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _unknown_environment_keys(raw: Mapping[str, Any]) -> Iterator[str]:
+    """A table under ``[env.X]`` may be any driver's; anything else must be a key that we know."""
+    environments = raw.get("env")
+    known = _aliases(_Env)
+    for env, own in environments.items() if isinstance(environments, dict) else ():
+        for key, value in own.items() if isinstance(own, dict) else ():
+            if key not in known and not isinstance(value, dict):
+                yield _unknown(("env", env, key), value, [*known, *DRIVERS])
+
+
 def _environment_problems(file: _File) -> Iterator[str]:
     for env, own in file.env.items():
-        tables = {**(own.model_extra or {})}
-        for key, value in tables.items():
-            if not isinstance(value, dict):
-                yield _unknown(("env", env, key), value, [*_aliases(_Env), *DRIVERS])
         try:
             HostLimits.model_validate(_merged(file.host, own.host))
         except ValidationError as error:

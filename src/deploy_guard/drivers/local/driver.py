@@ -277,8 +277,7 @@ class LocalDriver:
         if url is None or not self._config.command:
             return
         host, port = _address(url)
-        ours = current is not None and self._service.alive
-        if ours and current is not None:
+        if current is not None and self._service.left:
             before = self._meta_of(current, PlanRejected)["ready_url"]
             if before and _address(before) == (host, port):
                 return
@@ -332,12 +331,14 @@ class LocalDriver:
 def _told(what: str) -> Iterator[None]:
     try:
         yield
+    except shutil.Error as error:
+        # copytree gathers what went wrong with each file: (from, to, why)
+        source, _, why = error.args[0][0]
+        reason = "the disk is full" if os.strerror(errno.ENOSPC) in str(why) else f"{source}: {why}"
+        raise RolloutDoomed(f"{what}: {reason}") from error
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise RolloutDoomed(f"{what}: {reason}", hint="nothing was switched unless the report says so") from error
-    except shutil.Error as error:
-        first = error.args[0][0] if error.args and error.args[0] else error
-        raise RolloutDoomed(f"{what}: {first}") from error
+        raise RolloutDoomed(f"{what}: {reason}") from error
 
 
 def _address(url: str) -> tuple[str, int]:

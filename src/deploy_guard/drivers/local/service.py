@@ -54,6 +54,11 @@ class Service:
         """True while the recorded process, and no other of its number, is running."""
         return self._process() is not None
 
+    @property
+    def left(self) -> bool:
+        """True while any process of ours runs, also one whose start was cut off before it was recorded."""
+        return bool(self._processes())
+
     def serves(self, name: str) -> bool:
         """True while this release is the one that runs."""
         return self.record.get("release") == name and self.alive

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy_guard import ConfigurationError
+from deploy_guard.config import EnvironmentConfig, find, gate_roots, load
+from deploy_guard.configfile import gate_folders
+from deploy_guard.drivers import load_driver, make_driver
+from deploy_guard.drivers.base import Context
+from deploy_guard.duration import seconds_of
+
+FULL = """
+name = "shop"
+gates = ["gates"]
+required-variables = ["SERVICE_URL"]
+secrets = [["API_KEY", "TOKEN"], "DB_PASSWORD"]
+timeout = "2m"
+[settings]
+canary = { minutes = 10, percent = 5 }
+[host.disk]
+warn = 50
+fail = 60
+[local]
+root = "general"
+keep = 3
+[env.stage]
+driver = "local"
+timeout = 30
+gate-timeout = "1m"
+service-url = "http://127.0.0.1:1"
+[env.stage.settings]
+canary = { minutes = 1 }
+[env.stage.host]
+paths = ["/", "/tmp"]
+[env.stage.local]
+root = "special"
+artifact = "app"
+[env.prod]
+required-variables = []
+"""
+
+
+def configured(folder: Path, text: str, env: str = "stage", name: str = "deploy-guard.toml") -> EnvironmentConfig:
+    path = folder / name
+    path.write_text(text)
+    return load(path, directory=folder).for_env(env)
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigurationError) as error:
+        configured(folder, text)
+    assert str(folder / "deploy-guard.toml") in str(error.value), "the file is named"
+    return str(error.value)
+
+
+def test_an_environments_own_keys_win_over_the_general_ones(tmp_path: Path) -> None:
+    config = configured(tmp_path, FULL)
+    assert (config.name, config.driver, config.timeout, config.gate_timeout) == ("shop", "local", 30.0, 60.0)
+    assert config.driver_config == {"root": "special", "artifact": "app", "keep": 3}
+    assert config.settings == {"canary": {"minutes": 1, "percent": 5}}
+    assert (config.host.disk.warn, config.host.disk.fail, config.host.memory.fail) == (50, 60, 85)
+    assert config.host.paths == ("/", "/tmp")
+    assert config.secret_groups == (("API_KEY", "TOKEN"), ("DB_PASSWORD",))
+    assert configured(tmp_path, FULL, "prod").required_variables == ()
+
+
+def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
+    config = load(None, directory=tmp_path).for_env("dev")
+    assert (config.name, config.driver, config.environments) == (tmp_path.name, None, ("dev", "stage", "prod"))
+    assert (config.host.disk.warn, config.host.disk.fail) == (75, 85)
+    assert (config.host.memory.warn, config.host.memory.fail) == (70, 85)
+    assert config.required_variables == ("SERVICE_URL", "VERSION")
+    assert config.gate_timeout == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nmae = 'x'", ["nmae", "did you mean name?"]),
+        ("[env.stage]\ntimout = 3", ["env.stage.timout", "did you mean timeout?"]),
+        ("timeout = 'soon'", ["timeout = 'soon'", "90s"]),
+        ("timeout = -1", ["timeout = -1", "above 0"]),
+        ("gates = []", ["gates", "at least 1"]),
+        ("name = 'two words'", ["name = 'two words'"]),
+        ("ledger = 'mysql://x'", ["ledger", "sqlite:///"]),
+        ("rollback = 'never'", ["rollback = 'never'", "'auto' or 'off'"]),
+        ("service-url = 'ftp://x'", ["service-url", "http://"]),
+        ("[host]\ndisk = { warn = 90, fail = 80 }", ["host.disk", "swap them"]),
+        ("[env.stage.host]\nmemory = { warn = 10, fail = 200 }", ["env.stage.host.memory.fail = 200", "100"]),
+        ("environments = ['qa']\n[env.stage]\n", ["environments does not name stage"]),
+        ("extends = 'nonesuch_package:base.toml'", ["nonesuch_package is not installed"]),
+        ("extends = 'no colon'", ['write "package:file.toml"']),
+        ("a = 1\nname = = 2", ["not valid TOML", "line 2"]),
+    ],
+)
+def test_errors_name_file_key_value_and_fix(tmp_path: Path, text: str, words: list[str]) -> None:
+    said = refused(tmp_path, text)
+    for word in words:
+        assert word in said, said
+
+
+def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
+    said = refused(tmp_path, "nmae = 1\ntimeout = 'soon'\n[env.stage]\ntimout = 1\n")
+    assert all(word in said for word in ("nmae", "soon", "timout"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[settings]\napi-token = 'canary-4711'",
+        "[settings.deep]\npassword = 'canary-4711'",
+        "[env.stage.settings]\nAPI_KEY = 'canary-4711'",
+        "service-url = 'https://user:canary-4711@host/'",
+        "ledger = 'postgresql://u:canary-4711@host/db'",
+        "token = 'canary-4711'",
+    ],
+)
+def test_a_secret_in_the_file_is_an_error_that_does_not_repeat_it(tmp_path: Path, text: str) -> None:
+    said = refused(tmp_path, text)
+    assert "canary-4711" not in said
+    assert "secret" in said or "credentials" in said
+
+
+def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="use one of dev, stage, prod, qa"):
+        configured(tmp_path, "[env.qa]\n", "moon")
+
+
+def test_unreadable_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / "deploy-guard.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
+        load(tmp_path / "deploy-guard.toml", directory=tmp_path)
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        load(tmp_path / "nonesuch.toml", directory=tmp_path)
+
+
+def test_the_nearest_configuration_wins(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text("[tool.deploy-guard]\nname = 'repo'\n")
+    service = tmp_path / "services/shop"
+    (service / "gates").mkdir(parents=True)
+    assert find(service / "gates") == tmp_path / "pyproject.toml"
+    (service / "deploy-guard.toml").write_text("name = 'shop'\n")
+    assert find(service / "gates") == service / "deploy-guard.toml"
+    assert load(tmp_path / "pyproject.toml", directory=tmp_path).for_env("dev").name == "repo"
+
+
+def test_the_search_ends_at_the_top_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "deploy-guard.toml").write_text("")
+    (tmp_path / "repo/.git").mkdir(parents=True)
+    assert find(tmp_path / "repo") is None
+
+
+def test_two_configurations_in_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deploy-guard.toml").write_text("")
+    (tmp_path / "pyproject.toml").write_text("[tool.deploy-guard]\n")
+    with pytest.raises(ConfigurationError, match="keep one of them"):
+        find(tmp_path)
+    assert gate_folders(tmp_path) == frozenset()
+
+
+def test_gate_roots_are_folders_and_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gates").mkdir()
+    (tmp_path / "lib/acme_gates/gates").mkdir(parents=True)
+    (tmp_path / "lib/acme_gates/__init__.py").touch()
+    (tmp_path / "lib/acme_gates/gates/__init__.py").touch()
+    (tmp_path / "lib/acme_gates/base.toml").write_text("timeout = 7\n[settings]\na = 1\nb = 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    config = configured(
+        tmp_path, "extends = 'acme_gates:base.toml'\ngates = ['gates', 'acme_gates.gates']\n[settings]\nb = 2\n"
+    )
+    assert gate_roots(config) == [tmp_path / "gates", tmp_path / "lib/acme_gates/gates"]
+    assert (config.timeout, config.settings) == (7, {"a": 1, "b": 2})
+    with pytest.raises(ConfigurationError, match="'nonesuch' is neither a folder"):
+        gate_roots(configured(tmp_path, "gates = ['nonesuch']"))
+    with pytest.raises(ConfigurationError, match=r"'no\.such' is neither a folder"):
+        gate_roots(configured(tmp_path, "gates = ['no.such']"))
+    sys.modules.pop("acme_gates", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5m", 300), ("90s", 90), ("250ms", 0.25), ("1h", 3600), (7, 7), (0.5, 0.5)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 days", 0, -1, True, None, "9999h"])
+def test_durations_that_are_none(text: object) -> None:
+    with pytest.raises(ValueError, match=r"duration"):
+        seconds_of(text)
+
+
+def test_drivers_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="installed drivers: local"):
+        load_driver("teleport")
+    with pytest.raises(ConfigurationError, match="'kubernetes' is not part of this version"):
+        load_driver("kubernetes")
+    context = Context("shop", "stage", tmp_path)
+    with pytest.raises(ConfigurationError) as error:
+        make_driver("local", {"rot": "x", "keep": 1, "command": []}, context)
+    said = str(error.value)
+    assert all(word in said for word in ("[env.stage.local] rot", "root", "artifact", "keep = 1", "command = []"))
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        make_driver("local", {"root": "a", "artifact": "b", "command": ["x"], "restart-command": ["y"]}, context)
+    with pytest.raises(ConfigurationError, match="credentials"):
+        make_driver("local", {"root": "a", "artifact": "b", "ready-url": "http://u:p@h/"}, context)
+    with pytest.raises(ConfigurationError, match="begins with http"):
+        make_driver("local", {"root": "a", "artifact": "b", "ready-url": "h"}, context)
