@@ -67,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, and for a release run the session that does the work."""
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
+    if config.option.help or config.option.version:
+        return
     if config.option.deploy_env is None:
         given = [option for name, option in _NEEDS_ENV.items() if getattr(config.option, name)]
         if given:

@@ -59,6 +59,8 @@ def enter(config: pytest.Config, *, nested: bool) -> None:
     options = config.known_args_namespace
     if active is not None or options.deploy_run is not None:
         return  # inside the session already, or in one of its xdist workers
+    if options.help or options.version:
+        return  # pytest shows something and ends
     if nested or RUN_VARIABLE in os.environ:
         raise pytest.UsageError(
             "a release run was started inside a test or gate of another session: a gate can't deploy. "

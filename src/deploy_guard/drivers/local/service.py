@@ -205,7 +205,8 @@ def answers(url: str, timeout: float) -> tuple[bool, str]:
         with opener.open(url, timeout=timeout) as response:
             return 200 <= response.status < 300, f"status {response.status}"
     except urllib.error.HTTPError as error:
-        return False, f"status {error.code}"
+        with error:  # it holds the connection
+            return False, f"status {error.code}"
     except (OSError, ValueError) as error:  # refused, timed out, reset, or half an answer
         return False, str(error)
 
