@@ -487,3 +487,48 @@ def test_secrets_do_not_reach_the_reports(checked: Project) -> None:
         assert "canary-4711" not in (result.folder / name).read_text(), name
     assert "canary-4711" not in result.out
     assert "[API_KEY redacted]" in result.out
+
+
+def test_a_plugin_that_breaks_the_rows_of_the_way_back_does_not_keep_it_from_going(checked: Project) -> None:
+    checked.run("gates")
+    checked.write(
+        "conftest.py",
+        "def pytest_runtest_logreport(report):\n"
+        " if report.nodeid == 'rollout::rollback' and report.when == 'setup': raise ValueError('mine')\n",
+    )
+    result = checked.run("gates", VERSION="v2.0.0", CHECK="fails")
+    assert (result.code, result.outcome, checked.target) == (2, "rolled-back", "v1.0.0"), result.out
+    assert "a plugin failed: ValueError: mine" in result.out
+
+
+def test_a_driver_that_cannot_go_back_even_alone_is_told(project: Project) -> None:
+    project.write(
+        "gates/test_die.py",
+        "import os, pathlib\nfrom deploy_guard import post_check\n"
+        "if pathlib.Path('now').exists(): os._exit(0)\n"
+        "@post_check()\ndef test_d():\n pathlib.Path('now').touch(); os._exit(0)\n",
+    )
+    result = project.run("gates")
+    assert (result.code, result.outcome) == (2, "rollback-failed"), result.out
+    assert "no driver is configured for stage" in result.out
+
+
+def test_checks_and_rollback_fixtures_are_events_too(checked: Project) -> None:
+    result = checked.run("gates", CHECK="fails")
+    events = [(e["event"], e.get("id"), e.get("state")) for e in result.events]
+    begun = events.index(("check", "gates/test_checks.py::test_serves", "intent"))
+    assert events[begun + 1] == ("check", "gates/test_checks.py::test_serves", "failed")
+
+
+def test_the_same_name_of_a_rollback_fixture_in_two_folders_is_run_twice(checked: Project) -> None:
+    for name in ("one", "two"):
+        checked.write(
+            f"gates/{name}/conftest.py",
+            "import pathlib, pytest\nfrom deploy_guard import rollback\n@pytest.fixture\n"
+            f"def which(): return '{name}'\n@rollback()\ndef back(which):\n"
+            " with open('driver.log', 'a') as file: file.write('back ' + which + chr(10))\n",
+        )
+        checked.write(f"gates/{name}/test_{name}.py", "def test_x(): pass\n")
+    result = checked.run("gates", CHECK="fails")
+    assert result.outcome == "rolled-back", result.out
+    assert checked.steps[-4:] == ["back two", "back one", "rollback", "verify"]

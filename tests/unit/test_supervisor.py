@@ -18,7 +18,7 @@ def config(**options: Any) -> Any:
 
 
 def test_windows_can_only_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor.sys, "platform", "win32")
+    monkeypatch.setattr("deploy_guard.session.supervisor.sys.platform", "win32")
     with pytest.raises(pytest.UsageError, match="--no-deploy only"):
         supervisor._refuse(config())
     supervisor._refuse(config(no_deploy=True))

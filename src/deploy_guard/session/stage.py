@@ -10,6 +10,7 @@ import pytest
 from deploy_guard.flow.model import StepOutcome, StepResult
 from deploy_guard.flow.release import PLAN, Interrupted
 from deploy_guard.flow.rollout import Rollout
+from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import (
     LIMIT,
     NO_ERRORS,
@@ -129,8 +130,6 @@ class PytestStage:
         self._controller.run.board.stage = Stage.ROLLING_BACK
         passed = True
         stored = self._rollout.stored_saves()
-        known = [function.__name__ for function, _, _ in self._controller.rollbacks()]
-        self._rollout.journal.event("rollback-fixtures", state="intent", names=list(reversed(known)))
         for function, parent, tag in reversed(self._controller.rollbacks()):
             item = RollbackFunction.from_parent(parent, name=function.__name__, callobj=function)
             item.add_marker(NO_ERRORS)
@@ -196,7 +195,14 @@ class PytestStage:
             nextitem = NextItem.from_parent(self._top, name="next", act=str)
             nextitem.passing, nextitem.otherwise = following, self.verdict
             nextitem.failed = lambda: not self._controller.tally(item.nodeid).passed_so_far
+        row = isinstance(item, (StepItem, DriverFunction))  # the steps of the driver write their own events
+        kind = "" if row else "check" if SPEC in item.stash else "rollback-fixture"
+        if kind:
+            self._rollout.journal.event(kind, id=item.nodeid, state="intent")
         interrupted = self._controller.run_held(item, nextitem, interruptible=interruptible)
+        if kind:
+            passed = self._controller.tally(item.nodeid).passed
+            self._rollout.journal.event(kind, id=item.nodeid, state="passed" if passed else "failed")
         if not self._controller.tally(item.nodeid).passed and following is not None:
             self._controller.clear_stack(item, self.verdict)
         if interruptible and (interrupted or self._controller.told_to_end()):

@@ -1,0 +1,160 @@
+"""What a run writes, where writing itself goes wrong, and what outside text can do to it."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import Project
+
+import deploy_guard.report
+from deploy_guard.config import load
+from deploy_guard.flow.model import (
+    Evidence,
+    GateOutcome,
+    GateResult,
+    Mode,
+    Outcome,
+    Phase,
+    Reason,
+    Severity,
+    StepOutcome,
+    StepResult,
+    measure,
+)
+from deploy_guard.redact import Redactor
+from deploy_guard.report import finish, plain, terminal
+from deploy_guard.report.files import ReportFolder, new_record, write_verdict
+from deploy_guard.report.html import GateReport, _bar
+from deploy_guard.session.run import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    config = load(None, directory=tmp_path).for_env("stage")
+    return Run(
+        id="r",
+        env="stage",
+        mode=Mode.DEPLOY,
+        version="v1.0.0",
+        config=config,
+        folder=tmp_path / "reports",
+        roots=(),
+        started=datetime.now(UTC),
+        redactor=Redactor({"API_KEY": "canary-4711"}),
+    )
+
+
+HOSTILE = "<script>alert(1)</script> canary-4711 \x00\x1b[31m & ]]>"
+
+
+def hostile(run: Run) -> Any:
+    record = new_record(run)
+    record.outcome = Outcome.ROLLED_BACK
+    record.reasons = [Reason("x", Severity.CRITICAL, HOSTILE, HOSTILE)]
+    record.gates = [
+        GateResult(
+            HOSTILE, Severity.CRITICAL, Phase.GATE, GateOutcome.FAILED, 1.0, HOSTILE, (measure(HOSTILE, 1, fail=2),)
+        ),
+        GateResult("c", Severity.WARN, Phase.POST_CHECK, GateOutcome.WARNED),
+    ]
+    record.steps = [StepResult("plan", StepOutcome.PASSED, 0.1, HOSTILE)]
+    record.changes = [{"action": "change", "object": HOSTILE, "diff": HOSTILE}]
+    record.notices = [HOSTILE]
+    record.target = HOSTILE
+    return record
+
+
+def test_hostile_text_becomes_neither_markup_nor_a_leak(run: Run) -> None:
+    report = object.__new__(GateReport)
+    report._run, report._record = run, hostile(run)
+    page = report.decision()
+    assert "<script>" not in page
+    assert "canary-4711" not in page
+    run.folder.mkdir()
+    plain.write_html(run, hostile(run))
+    plain.write_junit(run, hostile(run))
+    write_verdict(run, hostile(run))
+    for path in run.folder.iterdir():
+        assert "canary-4711" not in path.read_text()
+    assert "<script>" not in (run.folder / "gate-report.html").read_text()
+    assert ET.parse(run.folder / "junit.xml").find(".//failure") is not None
+    assert "canary-4711" not in "\n".join(terminal.lines(run, hostile(run)))
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_verdict_is_valid_against_the_schema_that_is_shipped(run: Run, outcome: Outcome) -> None:
+    schema = json.loads((Path(deploy_guard.report.__file__).parent / "verdict.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    record = hostile(run)
+    record.outcome = outcome
+    jsonschema.validate(json.loads(json.dumps(record.to_json())), schema)
+    broken = {**record.to_json(), "outcome": "fine"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema)
+
+
+def test_a_real_runs_verdict_is_valid_too(project: Project) -> None:
+    schema = json.loads((Path(deploy_guard.report.__file__).parent / "verdict.schema.json").read_text())
+    jsonschema.validate(project.run("gates").verdict, schema)
+
+
+@pytest.mark.parametrize(
+    ("entry", "drawn"),
+    [
+        (measure("x", 50, warn=75, fail=85, unit="%"), True),
+        (measure("x", 5, fail=1), True),
+        (measure("x", 0, fail=0), True),
+        (Evidence("x", "text"), False),
+        (measure("x", None, fail=1), False),
+        (measure("x", 1), False),
+    ],
+)
+def test_bars_are_drawn_for_values_with_limits(entry: Evidence, drawn: bool) -> None:
+    assert ('class="bar"' in _bar(entry)) == drawn
+
+
+def test_the_folder_says_incomplete_first_and_interrupted_at_once(run: Run) -> None:
+    folder = ReportFolder(run)
+    folder.open()
+    verdict = run.folder / "verdict.json"
+    assert json.loads(verdict.read_text())["outcome"] == "incomplete"
+    with pytest.raises(BlockingIOError):
+        ReportFolder(run).open()
+    folder.interrupted("SIGTERM")
+    assert json.loads(verdict.read_text())["interrupted"] == "SIGTERM"
+    record = new_record(run)
+    record.outcome = Outcome.SHIPPED
+    write_verdict(run, record)
+    folder.interrupted("SIGTERM")
+    assert json.loads(verdict.read_text())["interrupted"] is None, "what is finished is not touched"
+    verdict.write_text("{")
+    folder.interrupted("SIGTERM")
+    folder.close()
+
+
+def test_a_report_that_cannot_be_written_is_a_critical_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Any = SimpleNamespace(
+        pluginmanager=SimpleNamespace(get_plugin=lambda _name: None),
+        option=SimpleNamespace(xmlpath="x"),
+        invocation_params=SimpleNamespace(dir=run.folder),
+    )
+
+    def full(*_args: object) -> None:
+        raise OSError("disk full")
+
+    run.folder.mkdir()
+    monkeypatch.setattr(plain, "write_html", full)
+    monkeypatch.setattr(finish, "write_verdict", full)
+    record = new_record(run)
+    record.outcome = Outcome.SHIPPED
+    finish.finish(config, run, record)
+    assert record.exit_code == 2
+    assert [reason.code for reason in record.reasons] == ["record-incomplete"] * 2
+    assert (run.folder / "junit.xml").is_file()
