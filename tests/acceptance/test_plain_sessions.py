@@ -126,6 +126,8 @@ def test_an_empty_folder_runs_the_packaged_usage_errors(tmp_path: Path) -> None:
 def test_under_a_debugger_the_session_runs_in_the_process_itself(project: Project) -> None:
     result = project.run("gates", "--pdb")
     assert (result.code, result.outcome, project.target) == (0, "shipped", "v1.0.0"), result.out
+    assert 'testsuite name="shop.stage"' in (result.folder / "junit.xml").read_text()
+    assert "SHIPPED" in (result.folder / "gate-report.html").read_text()
 
 
 def test_marks_work_on_functions_classes_modules_and_parameters(project: Project) -> None:

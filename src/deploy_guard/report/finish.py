@@ -55,6 +55,7 @@ def _complete_junit(config: pytest.Config, run: Run, record: Record) -> None:
             for suite in tree.iter("testsuite"):
                 suite.set("name", f"{record.name}.{record.env}")
             tree.write(ours, encoding="utf-8", xml_declaration=True)
+            (run.folder / ".junit.xml").unlink(missing_ok=True)
     if not ours.is_file():
         plain.write_junit(run, record)
 

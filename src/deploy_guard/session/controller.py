@@ -71,7 +71,6 @@ class Controller(Marking):
         self.journal = FileJournal(
             run.folder / "audit.jsonl", run=run.id, env=run.env, version=run.version, redact=run.redactor.redact
         )
-        self.release = known_release(run)
         self.stage: PytestStage | None = None
         self.rollout: Rollout | None = None
         self._store = FileStore(run.state_folder, run.env)
@@ -81,6 +80,7 @@ class Controller(Marking):
         self._rollbacks = Rollbacks(config)
         self._replay = Replay(config, run, self.results) if run.death is not None else None
         self._tallies: dict[str, Tally] = {}
+        self._quiet: dict[str, dict[str, float]] = {}
         self._problems: list[Reason] = []
         self._files: dict[str, Path] = {}
         self._collected: set[Path] = set()
@@ -249,12 +249,22 @@ class Controller(Marking):
             self._count(report)
         self.results.add(report)
         if self._replay is None and self.run.spool >= 0:
-            if plain:
-                spool.write(self.run.spool, {"n": report.nodeid, "w": report.when, "d": report.duration})
-            else:
-                data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-                data.pop("node", None)  # xdist's handle of the worker; the second session has no workers
-                spool.write(self.run.spool, {"n": report.nodeid, "r": data})
+            self._keep(report, plain=plain)
+
+    def _keep(self, report: pytest.TestReport, *, plain: bool) -> None:
+        """Put a report into the spool; the phases of an item that passed and said nothing share one entry."""
+        node_id = report.nodeid
+        if plain:
+            self._quiet.setdefault(node_id, {})[str(report.when)] = report.duration
+            if report.when == "teardown":
+                spool.write(self.run.spool, {"n": node_id, "d": self._quiet.pop(node_id)})
+            return
+        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        data.pop("node", None)  # xdist's handle of the worker; the second session has no workers
+        entry: dict[str, Any] = {"n": node_id, "r": data}
+        if before := self._quiet.pop(node_id, None):
+            entry["d"] = before
+        spool.write(self.run.spool, entry)
 
     def _redact(self, report: pytest.TestReport) -> None:
         if not self.run.redactor:
@@ -479,7 +489,7 @@ class Controller(Marking):
             run=self.run.id,
             env=self.run.env,
             service=self.run.config.name,
-            release=self.release,
+            release=known_release(self.run),
             mode=self.run.mode,
             source=lambda: configured_driver(self.run),
             journal=self.journal,

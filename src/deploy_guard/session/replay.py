@@ -57,13 +57,13 @@ class Replay:
             return not_run_reports(item, "not run: the test session died before")
         reports = []
         for entry in entries:
+            for when, seconds in entry.get("d", {}).items():
+                reports.append(new_report(item, when, "passed", seconds=seconds))
             if "r" in entry:
                 report = self._config.hook.pytest_report_from_serializable(config=self._config, data=entry["r"])
                 if isinstance(report.longrepr, list):  # JSON has no tuples, and a skip's place is one
                     report.longrepr = tuple(report.longrepr)
                 reports.append(report)
-            else:
-                reports.append(new_report(item, entry["w"], "passed", seconds=entry["d"]))
         return reports
 
 

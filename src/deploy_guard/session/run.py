@@ -129,6 +129,7 @@ class Run:
     own_html: bool = True
     board: Board = field(default_factory=Board)
     spool: int = -1
+    facts: int = -1
     death: Death | None = None
     pid: int = field(default_factory=os.getpid)
     interrupted: str = ""

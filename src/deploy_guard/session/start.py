@@ -34,6 +34,13 @@ def configure(config: pytest.Config) -> None:
         return
     run = _active()
     config.stash[_RUN] = run
+    if config.option.xmlpath is None:
+        # No parent added the record's files to the command line (--pdb); pytest's own writers have not started yet.
+        run.own_junit = False
+        config.option.xmlpath = str(run.folder / ".junit.xml")
+    if config.option.htmlpath is None:
+        config.option.htmlpath = str(run.folder / "gate-report.html")
+        config.option.self_contained_html = True
     controller = Controller(config, run)
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(_fixtures(), "deploy_guard_fixtures")

@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ from deploy_guard.flow.model import Mode
 from deploy_guard.redact import Redactor
 from deploy_guard.report.files import ReportFolder
 from deploy_guard.session import aftermath, spool
+from deploy_guard.session.nouns import known_release
 from deploy_guard.session.run import RUN_VARIABLE, Death, Run, Stage
 
 GRACE = 3.0
@@ -203,6 +205,7 @@ class _Watch:
     def code(self) -> int:
         """Run to the end and return the exit code."""
         self._run.spool = spool.create()
+        self._run.facts = spool.create()
         with self._signals():
             ended = self._session(self._arguments)
             if self._run.board.stage is Stage.DONE:
@@ -235,6 +238,8 @@ class _Watch:
         if self._child == 0:
             self._become_session(arguments, parent)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        if self._run.death is None:
+            spool.write(self._run.facts, asdict(known_release(self._run)))
         return self._wait()
 
     def _become_session(self, arguments: list[str], parent: int) -> NoReturn:
