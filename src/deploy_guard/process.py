@@ -1,30 +1,41 @@
 """The one way to run a command: argv only, with a deadline, captured, and never left behind.
 
 Each command runs under a guardian (``_guardian.py``) in a process session of its own, which ends it, with everything
-it started, when the run that started it is gone, even by SIGKILL.
+it started, when the run that started it is gone, even by SIGKILL. What a command leaves in the background is ended
+when the command ends. On macOS a process that moves to a process group of its own escapes the guardian.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import IO
 
 from deploy_guard.errors import CommandFailed
 
 _GUARDIAN = Path(__file__).with_name("_guardian.py")
 _KEEP = 512 * 1024
 """Bytes that are kept of the beginning and of the end of each stream."""
+_LONGEST_LINE = 64 * 1024
+"""Bytes without a line break that are handed to ``on_line`` as a line of their own."""
 _TAIL = 25
 """Lines of output that an error quotes."""
+_ENDING = 6.0
+"""Seconds for the guardian to end everything, twice its grace and some more; its last output is still read."""
+_REST = 2.0
+"""Seconds after the command ended in which its last output is read, though somebody goes on writing."""
+_QUIET = 0.2
+"""Seconds of silence after the command ended that mean no more output, though somebody holds the stream open."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class CommandResult:
     def check(self) -> CommandResult:
         """Return itself; raises ``CommandFailed`` with the end of the output when the command failed."""
         if not self.ok:
-            raise CommandFailed(f"{_shown(self.argv)} {_ending(self.rc)}{_tail(self.stderr or self.stdout)}")
+            raise CommandFailed(f"{_shown(self.argv)} {_ending(self.rc)}{_tail(self.stderr, self.stdout)}")
         return self
 
 
@@ -61,121 +72,164 @@ def run(
 ) -> CommandResult:
     """Run a command to its end and return how it ended.
 
-    :param timeout: seconds; past it the command and everything it started is ended.
+    Output is UTF-8, with a replacement character for what isn't; of each stream the first and the last 512 KiB are
+    kept. Whatever ends the wait (a deadline, Ctrl-C, an error in ``on_line``) ends the command first.
+
+    :param timeout: seconds; past it the command and everything it started is ended: SIGTERM, 2 s, SIGKILL.
     :param env: the whole environment of the command; by default that of this process.
-    :param on_line: called with each line of output as it comes.
+    :param input: what the command reads from its standard input; by default nothing.
+    :param on_line: called with each line of both outputs as it comes.
     :param detach: let processes live on that the command leaves behind when it ends by itself (``systemctl``-like
         commands that start a service); by default they are ended.
     :raises CommandFailed: when it can't be started, or ran past the timeout.
     :raises TypeError: when ``argv`` is one string: there is no shell to take it apart.
     """
     if isinstance(argv, (str, bytes)):
-        raise TypeError(f"a command is a list of words, there is no shell: write {str(argv).split()!r}")
-    words = tuple(str(word) for word in argv)
-    if not words:
+        raise TypeError(f"a command is a list of words, there is no shell: write {argv.split()!r}")
+    command = tuple(str(word) for word in argv)
+    if not command:
         raise TypeError("a command needs at least the name of a program")
-    return _Running(words, timeout, on_line, detach=detach).result(cwd, env, input)
+    return _Running(command, timeout, on_line, input, detach=detach).result(cwd, env)
 
 
 class _Running:
     def __init__(
-        self, argv: tuple[str, ...], timeout: float, on_line: Callable[[str], None] | None, *, detach: bool
+        self,
+        argv: tuple[str, ...],
+        timeout: float,
+        on_line: Callable[[str], None] | None,
+        text: str | None,
+        *,
+        detach: bool,
     ) -> None:
         self._argv = argv
         self._timeout = timeout
-        self._streams = {"stdout": _Stream(on_line), "stderr": _Stream(on_line)}
+        self._out, self._err = _Stream(on_line), _Stream(on_line)
+        self._input = None if text is None else memoryview(text.encode())
         self._detach = detach
         self._status = b""
-        self._control = -1
+        self._expired = False
 
-    def result(self, cwd: Path | None, env: Mapping[str, str] | None, text: str | None) -> CommandResult:
+    def result(self, cwd: Path | None, env: Mapping[str, str] | None) -> CommandResult:
         if cwd is not None and not Path(cwd).is_dir():
             raise CommandFailed(f"{_shown(self._argv)} can't be started: the folder {cwd} does not exist")
         started = time.monotonic()
-        control, self._control = os.pipe()
-        status, writing = os.pipe()
-        guardian = [sys.executable, "-I", "-S", str(_GUARDIAN), str(control), str(writing), str(int(self._detach))]
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write((text or "").encode())
-            stdin.seek(0)
+        with ExitStack() as stack:
+            control, held = _pipe(stack)
+            status, told = _pipe(stack)
+            process = self._start(cwd, env, control.fileno(), told.fileno())
             try:
-                process = subprocess.Popen(
-                    [*guardian, *self._argv],
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    pass_fds=(control, writing),
-                    start_new_session=True,
-                    cwd=cwd,
-                    env=None if env is None else dict(env),
-                )
-            except BaseException:
-                os.close(self._control)
-                os.close(status)
-                raise
+                control.close()
+                told.close()
+                self._read(process, status, held, started + self._timeout)
             finally:
-                os.close(control)
-                os.close(writing)
+                held.close()  # whatever ended the wait, Ctrl-C included, the guardian now ends what is left
+                with process:
+                    process.wait()
+        return self._ended(time.monotonic() - started, env)
+
+    def _start(
+        self, cwd: Path | None, env: Mapping[str, str] | None, control: int, status: int
+    ) -> subprocess.Popen[bytes]:
+        numbers = map(str, (control, status, os.getpid(), int(self._detach)))
+        given = (os.environ if env is None else env).get("LC_CTYPE")
+        ctype = "" if given is None else f"={given}"
         try:
-            self._read(process, status, started + self._timeout)
-        finally:
-            # Whatever ended the wait, Ctrl-C included: closing the pipe makes the guardian end what is left.
-            os.close(self._control)
-            os.close(status)
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
-        return self._ended(time.monotonic() - started)
-
-    def _read(self, process: subprocess.Popen[bytes], status: int, deadline: float) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with selectors.DefaultSelector() as selector:
-            for handle, name in (
-                (process.stdout.fileno(), "stdout"),
-                (process.stderr.fileno(), "stderr"),
-                (status, ""),
-            ):
-                selector.register(handle, selectors.EVENT_READ, name)
-            while selector.get_map():
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    self._past_deadline()
-                ready = selector.select(0.2 if self._status and self._detach else remaining)
-                if not ready and self._status and self._detach:
-                    return  # what lives on may keep its output open for ever
-                for key, _ in ready:
-                    chunk = os.read(key.fd, 65536)
-                    if not chunk:
-                        selector.unregister(key.fd)
-                    elif key.data:
-                        self._streams[key.data].feed(chunk)
-                    else:
-                        self._status += chunk
-
-    def _past_deadline(self) -> NoReturn:
-        output = self._streams["stderr"].text() or self._streams["stdout"].text()
-        raise CommandFailed(
-            f"{_shown(self._argv)} ran longer than {self._timeout:g} s and was ended{_tail(output)}",
-            hint="give it more time, or find out what it waits for",
-        )
-
-    def _ended(self, seconds: float) -> CommandResult:
-        word, _, number = self._status.decode().partition("\n")[0].partition(" ")
-        if word == "exec":
-            code = int(number)
-            raise CommandFailed(
-                f"{_shown(self._argv)} can't be started: {os.strerror(code)}",
-                hint=f"install {self._argv[0]}, or put its folder on the PATH ({os.environ.get('PATH', '')})"
-                if code == 2
-                else "",
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_GUARDIAN), *numbers, ctype, *self._argv],
+                bufsize=0,
+                stdin=subprocess.DEVNULL if self._input is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(control, status),
+                start_new_session=True,
+                cwd=cwd,
+                env=None if env is None else dict(env),
             )
-        if word != "wait":
-            raise CommandFailed(f"{_shown(self._argv)} was lost: its guardian process was ended by somebody")
-        rc = os.waitstatus_to_exitcode(int(number))
-        out, err = self._streams["stdout"], self._streams["stderr"]
-        return CommandResult(self._argv, rc, out.text(), err.text(), seconds)
+        except (OSError, ValueError) as error:  # too many words, no right to enter cwd; a null byte in a word
+            raise CommandFailed(f"{_shown(self._argv)} can't be started: {error}") from error
+
+    def _read(self, process: subprocess.Popen[bytes], status: IO[bytes], held: IO[bytes], limit: float) -> None:
+        over = False
+        with selectors.DefaultSelector() as selector:
+            for pipe, sink in (
+                (process.stdout, self._out.feed),
+                (process.stderr, self._err.feed),
+                (status, self._tell),
+            ):
+                assert pipe is not None
+                selector.register(pipe, selectors.EVENT_READ, sink)
+            if process.stdin is not None:
+                os.set_blocking(process.stdin.fileno(), False)
+                selector.register(process.stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                remaining = limit - time.monotonic()
+                if remaining <= 0:
+                    if over or self._expired:
+                        return  # somebody that could not be ended holds the streams
+                    self._expired = True
+                    held.close()
+                    limit = time.monotonic() + _ENDING
+                    continue
+                ready = selector.select(min(remaining, _QUIET) if over else remaining)
+                if over and not ready:
+                    return  # what lives on may keep the streams open for ever
+                for key, _ in ready:
+                    if not self._move(key) and self._close(selector, key) and not over:
+                        # The guardian is done. What is in the streams now was written by the command.
+                        over, limit = True, time.monotonic() + _REST
+
+    def _move(self, key: selectors.SelectorKey) -> bool:
+        """Read or write once; False when this stream is done."""
+        if key.data is None:
+            assert self._input is not None
+            try:
+                self._input = self._input[os.write(key.fd, self._input[:65536]) :]
+            except BrokenPipeError:  # the command does not want the rest
+                return False
+            return bool(self._input)
+        chunk = os.read(key.fd, 65536)
+        key.data(chunk)
+        return bool(chunk)
+
+    def _close(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> bool:
+        """Take no more from this stream; True when it was the guardian's."""
+        selector.unregister(key.fileobj)
+        if key.data is None:
+            key.fileobj.close()  # type: ignore[union-attr]
+        return bool(key.data == self._tell)
+
+    def _tell(self, chunk: bytes) -> None:
+        self._status += chunk
+
+    def _ended(self, seconds: float, env: Mapping[str, str] | None) -> CommandResult:
+        shown, tail = _shown(self._argv), _tail(self._err.text(), self._out.text())
+        said = dict(line.split(" ", 1) for line in reversed(self._status.decode().splitlines()))
+        if "exec" in said:
+            raise self._not_started(int(said["exec"]), os.environ if env is None else env)
+        if "wait" in said:
+            rc = os.waitstatus_to_exitcode(int(said["wait"]))
+            return CommandResult(self._argv, rc, self._out.text(), self._err.text(), seconds)
+        if self._expired:
+            left = f", but for process {said['left']}, which could not be" if "left" in said else ""
+            raise CommandFailed(
+                f"{shown} ran longer than {self._timeout:g} s and was ended{left}{tail}",
+                hint="give it more time, or find out what it waits for",
+            )
+        raise CommandFailed(f"{shown} was lost: its guardian process was ended by somebody{tail}")
+
+    def _not_started(self, code: int, env: Mapping[str, str]) -> CommandFailed:
+        program = self._argv[0]
+        hint = ""
+        if code == errno.ENOENT and "/" in program:
+            hint = "build or install it; if the file is there, the interpreter that its first line names is not"
+        elif code == errno.ENOENT:
+            hint = f"install {program}, or put its folder on the PATH ({env.get('PATH', 'not set')})"
+        elif code == errno.EACCES:
+            hint = f"make it executable: chmod +x {program}"
+        elif code == errno.ENOEXEC:
+            hint = "its first line must name an interpreter, such as #!/bin/sh"
+        return CommandFailed(f"{_shown(self._argv)} can't be started: {os.strerror(code)}", hint=hint)
 
 
 class _Stream:
@@ -189,26 +243,39 @@ class _Stream:
         self._line = bytearray()
 
     def feed(self, chunk: bytes) -> None:
+        """Take what was read; an empty chunk is the end."""
         room = _KEEP - len(self._head)
         self._head += chunk[:room]
-        self._rest += chunk[room:] if room > 0 else chunk
+        self._rest += chunk[room:]
         if len(self._rest) > 2 * _KEEP:
             self._cut += len(self._rest) - _KEEP
             del self._rest[:-_KEEP]
-        if self._on_line is not None:
-            self._line += chunk
-            *lines, rest = self._line.split(b"\n")
-            self._line = bytearray(rest)
-            for line in lines:
-                self._on_line(line.decode("utf-8", "replace"))
+        if self._on_line is None:
+            return
+        self._line += chunk
+        *lines, rest = self._line.split(b"\n")
+        if rest and (not chunk or len(rest) > _LONGEST_LINE):
+            lines.append(rest)
+            rest = bytearray()
+        self._line = rest
+        for line in lines:
+            self._on_line(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
     def text(self) -> str:
-        cut = f"\n… {self._cut} bytes left out …\n" if self._cut else ""
-        return self._head.decode("utf-8", "replace") + cut + self._rest.decode("utf-8", "replace")
+        cut = self._cut + max(0, len(self._rest) - _KEEP)
+        if not cut:
+            return (self._head + self._rest).decode("utf-8", "replace")
+        head, rest = self._head.decode("utf-8", "replace"), self._rest[-_KEEP:].decode("utf-8", "replace")
+        return f"{head}\n… {cut} bytes left out …\n{rest}"
+
+
+def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    read, write = os.pipe()
+    return stack.enter_context(os.fdopen(read, "rb", 0)), stack.enter_context(os.fdopen(write, "wb", 0))
 
 
 def _shown(argv: Sequence[str]) -> str:
-    text = " ".join(argv)
+    text = shlex.join(argv)
     return text if len(text) <= 200 else text[:199] + "…"
 
 
@@ -217,10 +284,13 @@ def _ending(rc: int) -> str:
         return f"ended with exit code {rc}"
     try:
         return f"was ended by {signal.Signals(-rc).name}"
-    except ValueError:
+    except ValueError:  # a real-time signal has a number only
         return f"was ended by signal {-rc}"
 
 
-def _tail(text: str) -> str:
-    lines = text.strip().splitlines()[-_TAIL:]
-    return (":\n" + "\n".join(f"  {line}" for line in lines)) if lines else ""
+def _tail(*streams: str) -> str:
+    """Return the last lines of the first stream that holds any."""
+    for text in streams:
+        if lines := text.strip().splitlines()[-_TAIL:]:
+            return ":\n" + "\n".join(f"  {line}" for line in lines)
+    return ""

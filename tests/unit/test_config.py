@@ -197,7 +197,7 @@ def test_durations_that_are_none(text: object) -> None:
 def test_drivers_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="installed drivers: local"):
         load_driver("teleport")
-    with pytest.raises(ConfigurationError, match="'kubernetes' is not part of this version"):
+    with pytest.raises(ConfigurationError, match="the kubernetes driver is not part of this version"):
         load_driver("kubernetes")
     context = Context("shop", "stage", tmp_path)
     with pytest.raises(ConfigurationError) as error:

@@ -22,7 +22,7 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 class LocalConfig(BaseModel):
     """Configuration of the local driver; relative paths start at the configuration file's folder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab)
 
     root: Path
     artifact: Path
@@ -31,11 +31,27 @@ class LocalConfig(BaseModel):
     before: tuple[Argv, ...] = ()
     after: tuple[Argv, ...] = ()
     ready_url: str | None = None
+    ready_timeout: Duration = 30.0
     stop_timeout: Duration = 10.0
     command_timeout: Duration = 300.0
     keep: Annotated[int, Field(ge=2)] = 5
     environment: tuple[str, ...] = ()
     variables: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("command", "restart_command", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"a command is a list of words, there is no shell: write {value.split()!r}")
+        return value
+
+    @field_validator("before", "after", mode="before")
+    @classmethod
+    def _commands(cls, value: object) -> object:
+        if isinstance(value, str) or (isinstance(value, list) and any(isinstance(word, str) for word in value)):
+            words = value.split() if isinstance(value, str) else value
+            raise ValueError(f"this is a list of commands, and each of them is a list of words: write [{words!r}]")
+        return value
 
     @field_validator("ready_url")
     @classmethod
@@ -46,6 +62,7 @@ class LocalConfig(BaseModel):
                 raise ValueError("write a URL that begins with http:// or https://")
             if parts.username or parts.password:
                 raise ValueError("a URL in a file must not hold credentials")
+            _ = parts.port  # raises ValueError, whose text says why
         return value
 
     @model_validator(mode="after")
@@ -53,6 +70,6 @@ class LocalConfig(BaseModel):
         if self.command and self.restart_command:
             raise ValueError(
                 "command and restart-command exclude each other: either deploy-guard starts the service "
-                "or another supervisor does"
+                "or another supervisor does; remove one"
             )
         return self

@@ -6,29 +6,31 @@ import errno
 import hashlib
 import json
 import os
-import re
-import shutil
-import socket
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from deploy_guard.deadline import Deadline
 from deploy_guard.drivers.base import Change, Context, Plan, Release, Snapshot
+from deploy_guard.drivers.local import checks, content
 from deploy_guard.drivers.local.config import LocalConfig
-from deploy_guard.drivers.local.releases import Releases, digest_of, size_of
-from deploy_guard.drivers.local.service import Service, answers, resolved
+from deploy_guard.drivers.local.ready import address, answers
+from deploy_guard.drivers.local.releases import ArtifactChanged, Releases
+from deploy_guard.drivers.local.service import Service, release_variables, resolved
 from deploy_guard.errors import CommandFailed, PlanRejected, RollbackFailed, RolloutDoomed, VerifyFailed
 from deploy_guard.process import run
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_SPARE = 1024 * 1024
+_PROBE = 5.0
+"""Seconds that verify gives the service to answer."""
 
 
 class LocalDriver:
-    """Deploys to folders and, if configured, a service process on the machine that the run is on."""
+    """Deploys to folders and, if configured, a service process on the machine that the run is on.
+
+    The service outlives the run on purpose; every other command runs under ``deploy_guard.process``.
+    """
 
     Config: ClassVar[type[LocalConfig]] = LocalConfig
 
@@ -45,84 +47,100 @@ class LocalDriver:
 
     def plan(self, release: Release) -> Plan:
         """Compare the artifact with what is current; nothing is changed."""
-        version = release.version
-        if version is None:
-            raise PlanRejected("there is no version to release", hint="set VERSION or give --deploy-version=vX.Y.Z")
-        if not _VERSION.fullmatch(version):
-            raise PlanRejected(f"the version {version!r} can't be a folder's name", hint="use letters, digits, . _ + -")
-        meta = self._meta(release)
+        version = checks.version(release.version)
+        checks.root(self._root, self._artifact)
+        files = checks.artifact(self._artifact, self._config.artifact)
+        meta = self._meta(version, release.commit, files.digest)
         name = f"{version}-{meta['digest'][:12]}"
-        current = self._current()
-        self._check_room(name)
-        self._check_command()
-        self._check_port(current)
-        old = current or "nothing"
+        current = self._current(PlanRejected)
+        there = self._releases.has(name)
+        if not there:
+            checks.disk(self._root, files.size)
+        environ = self._service.environment(meta)
+        for argv in filter(None, (self._config.command, self._config.restart_command)):
+            checks.command(argv, self._artifact, environ)
+        if self._config.command and self._config.ready_url and not self._holds(self._config.ready_url, current):
+            checks.port(self._config.ready_url)
+        change = f"{current or 'nothing'} -> {name}"
         changes = [
-            Change("none" if self._releases.has(name) else "create", f"release {name}"),
-            Change("none" if current == name else "change", "current", "" if current == name else f"{old} -> {name}"),
+            Change("none", f"release {name}") if there else Change("create", f"release {name}", self._diff(files)),
+            Change("none", "current") if current == name else Change("change", "current", change),
         ]
-        if self._config.command:
-            running = self._service.serves(name)
-            was = self._service.record.get("release", "none") if self._service.alive else "not running"
-            changes.append(Change("none" if running else "change", "service", "" if running else f"{was} -> {name}"))
+        if self._config.command and self._service.serves(name) and current == name:
+            changes.append(Change("none", "service"))
+        elif self._config.command:
+            was = self._service.record.get("release", "unknown") if self._service.alive else "not running"
+            changes.append(Change("change", "service", f"{was} -> {name}: {shlex.join(self._config.command)}"))
         elif self._config.restart_command:
-            changes.append(
-                Change("none" if current == name else "change", "service", "" if current == name else "restart")
-            )
-        return Plan(tuple(changes), meta["digest"], {"name": name, "meta": meta, "previous": current})
+            again = current != name or not self._was_handed(name)
+            diff = f"{change}: {shlex.join(self._config.restart_command)}"
+            changes.append(Change("change", "service", diff) if again else Change("none", "service"))
+        data = {"name": name, "version": version, "commit": release.commit, "content": files.digest}
+        return Plan(tuple(changes), meta["digest"], {**data, "previous": current})
 
     def snapshot(self, plan: Plan) -> Snapshot:
-        """Remember what is current and whether its service runs."""
+        """Remember what is current and whether its service runs; how it is started is stored beside the release."""
         name = self._data(plan)["name"]
-        current = self._current()
-        previous = None
-        if current is not None:
-            previous = self._meta_of(current, PlanRejected)["version"]
-            if not self._releases.has(current):
-                raise PlanRejected(
-                    f"the current release {current} is not complete: a rollback could not bring it back",
-                    hint=f"deploy it again, or remove {self._root}",
-                )
+        current = self._current(PlanRejected)
+        record = self._service.record
         data: dict[str, Any] = {
             "current": current,
             "running": self._service.alive,
+            "service": {key: record[key] for key in ("release", "pid", "created") if key in record},
             "new": name,
             "new_existed": self._releases.has(name),
         }
-        return Snapshot("local", 1, self.target, previous, data)
+        if current is None:
+            url = self._config.ready_url if self._config.restart_command else None
+            data["answered"] = bool(url) and answers(str(url), 2.0)[0]
+            return Snapshot("local", 1, self.target, None, data)
+        if not self._releases.has(current):
+            raise PlanRejected(
+                f"the current release {current} is not complete: a rollback could not bring it back",
+                hint=f"end its service, remove {self._root}, and deploy again",
+            )
+        meta = self._meta_of(current, PlanRejected)
+        data.update({key: meta[key] for key in ("command", "restart_command", "ready_url", "environment")})
+        data["variables"] = sorted(meta["variables"])  # the names; the values stay on the target
+        return Snapshot("local", 1, self.target, str(meta["version"]), data)
 
     # Going forward
 
     def apply(self, plan: Plan) -> None:
         """Copy, run the commands before, switch, start."""
         data = self._data(plan)
-        name, meta = data["name"], data["meta"]
-        with _told("the release can't be copied"):
+        name = data["name"]
+        meta = self._meta(data["version"], data["commit"], data["content"])
+        with _told("the release can't be copied; what served before still serves"):
             if not self._releases.has(name):
                 self._releases.add(name, self._artifact, meta)
-                if digest_of(self._releases.path(name)) != meta["content"]:
-                    raise RolloutDoomed("the artifact changed while it was copied", hint="build it before the run")
-        self._commands(self._config.before, self._releases.path(name), meta, "before", self._config.command_timeout)
-        if self._config.command:
-            self._service.stop(self._config.stop_timeout)
-        with _told("current can't be switched"):
+        folder = self._releases.path(name)
+        self._commands(self._config.before, folder, meta, "before", self._config.command_timeout)
+        if self._config.command and self._current(RolloutDoomed) == name and self._service.serves(name):
+            return  # done already
+        with _told("the switch can't be made; what served before still serves"):
+            if self._config.command or self._service.record:
+                self._service.intend(name)
             self._releases.switch(name)
-        if self._config.command:
-            with _told("the service can't be started"):
-                self._service.start(name, self._releases.path(name), meta)
-        elif self._config.restart_command:
-            self._restart(meta, self._config.restart_command)
+        with _told("the service can't be started"):
+            if self._service.anything:  # the old release had a command, even if this one has none
+                self._service.stop(self._config.stop_timeout)
+            if self._config.command:
+                self._service.start(name, folder, meta)
+            elif self._config.restart_command:
+                self._restart(name, meta)
 
     def wait(self, plan: Plan, deadline: Deadline) -> None:
-        """Wait for readiness, run the commands after, drop old releases."""
+        """Wait until ready, run the commands after, drop old releases."""
         data = self._data(plan)
-        name, meta = data["name"], data["meta"]
+        name = data["name"]
+        meta = self._meta(data["version"], data["commit"], data["content"])
         self._wait_ready(name, meta, deadline)
-        if not plan.unchanged:
-            self._commands(self._config.after, self._releases.path(name), meta, "after", deadline.remaining or 0.1)
-            never = {name, str(data["previous"])}
-            for old in self._releases.prune(self._config.keep, never):
-                print(f"removed the old release {old}")
+        if plan.unchanged:
+            return
+        self._commands(self._config.after, self._releases.path(name), meta, "after", deadline.remaining or 0.1)
+        for old in self._releases.prune(self._config.keep, {name, str(data["previous"])}):
+            print(f"removed the old release {old}")
 
     # Going back
 
@@ -133,111 +151,141 @@ class LocalDriver:
         try:
             if old is None:
                 self._service.stop(self._config.stop_timeout)
-                self._releases.remove_all()
-                return
-            meta = self._meta_of(old, RollbackFailed)
-            untouched = self._current() == old and (self._service.serves(old) or not state["running"])
-            if untouched and not self._config.restart_command:
-                print(f"{old} was never replaced")
+                self._releases.unlink()
+                self._remove_new(state)
+                if self._releases.remove_empty() and self._service.log.exists():
+                    self._service.forget()
+                self._releases.remove_empty()
+                if self._config.restart_command:
+                    print("another supervisor runs the service: if it was started, end it there")
             else:
-                self._bring_back(old, meta, running=state["running"], deadline=deadline)
-            if not state["new_existed"] and state["new"] != old:
-                self._releases.remove(state["new"])
+                self._bring_back(old, state, deadline)
         except (OSError, RolloutDoomed, CommandFailed) as error:
             raise RollbackFailed(
-                f"{old or 'nothing'} could not be brought back: {error}",
-                hint=f"look at {self._root}: current, service.json and log/service.log",
+                f"{old or 'nothing'} could not be brought back: {error}", hint=self._where_to_look
             ) from error
 
-    def _bring_back(self, old: str, meta: dict[str, Any], *, running: bool, deadline: Deadline) -> None:
-        if meta["command"] or self._config.command:
-            self._service.stop(self._config.stop_timeout)
-        self._releases.switch(old)
-        if meta["command"] and running:
-            self._service.start(old, self._releases.path(old), meta)
-        elif meta["restart_command"]:
-            self._restart(meta, meta["restart_command"])
-        if meta["restart_command"] or running:
+    def _bring_back(self, old: str, state: Mapping[str, Any], deadline: Deadline) -> None:
+        meta = self._meta_of(old, RollbackFailed)
+        if not self._releases.path(old).is_dir():
+            raise RollbackFailed(f"the files of {old} are gone", hint=f"deploy {meta['version']} again")
+        running = state["running"]
+        untouched = self._current(RollbackFailed) == old and (
+            self._was_handed(old)
+            if meta["restart_command"]
+            else (self._service.serves(old) if running else not self._service.anything)
+        )
+        if untouched:
+            idle = meta["command"] and not running
+            print(f"{old} was not replaced" + ("; it was not running before, and is not started" if idle else ""))
+        else:
+            if self._service.anything or meta["command"]:
+                self._service.stop(self._config.stop_timeout)
+            self._releases.switch(old)
+        self._remove_new(state)  # before the old one is started: the disk may be full
+        if not untouched:
+            if meta["command"] and running:
+                self._service.start(old, self._releases.path(old), meta)
+            elif meta["restart_command"]:
+                self._restart(old, meta)
+            elif meta["command"]:
+                print(f"{old} was not running before, and is not started")
+        if running or not meta["command"]:
             self._wait_ready(old, meta, deadline)
-        elif meta["command"]:
-            print(f"{old} was not running before, and is not started")
+
+    def _remove_new(self, state: Mapping[str, Any]) -> None:
+        self._releases.sweep()
+        if not state["new_existed"] and state["new"] != state["current"]:
+            self._releases.remove(state["new"])
 
     def verify(self, snapshot: Snapshot, deadline: Deadline) -> None:
-        """Compare with the snapshot: link, content, process, readiness."""
+        """Compare with the snapshot: link, files, process, readiness."""
         state: Any = snapshot.data
         old = state["current"]
-        differences = []
-        current = self._current()
-        if current != old:
-            differences.append(f"current is {current or 'nothing'}, it was {old or 'nothing'}")
+        try:
+            current = self._releases.current
+        except OSError as error:
+            current = f"no link ({error.strerror})"
+        differences = [] if current == old else [f"current is {current or 'nothing'}, it was {old or 'nothing'}"]
         if old is None:
-            if self._service.alive:
+            if self._service.anything:
                 differences.append("a service is running, and none was")
+            if not state["new_existed"] and self._releases.path(state["new"]).exists():
+                differences.append(f"the release {state['new']} is still there")
+            url = self._config.ready_url if self._config.restart_command else None
+            if url and not state.get("answered") and answers(url, _PROBE)[0]:
+                differences.append(f"{url} still answers, and did not before: end the service in its supervisor")
         else:
             try:
-                meta = self._meta_of(old, RollbackFailed)
-                if digest_of(self._releases.path(old)) != meta["content"]:
-                    differences.append(f"the files of {old} are not what was released")
-                url = meta["ready_url"]
-                if state["running"] and meta["command"] and not self._service.serves(old):
-                    differences.append(f"the service of {old} is not running")
-                elif url and (state["running"] or meta["restart_command"]):
-                    ready, said = answers(url, min(5.0, deadline.remaining or 0.1))
-                    if not ready:
-                        differences.append(f"{url}: {said}")
-            except (OSError, ValueError, RollbackFailed) as error:
+                differences += self._differences_of(old, running=state["running"], deadline=deadline)
+            except (OSError, ValueError) as error:
                 differences.append(f"{old} can't be read: {error}")
         if differences:
-            raise VerifyFailed(differences, hint=f"look at {self._root}: current, service.json and log/service.log")
+            raise VerifyFailed(differences, hint=self._where_to_look)
+
+    def _differences_of(self, old: str, *, running: bool, deadline: Deadline) -> list[str]:
+        meta = self._releases.meta(old)
+        found = [f"{old}: {text}" for text in self._releases.files(old).differences(self._releases.path(old))]
+        if meta["command"] and not running:
+            return [*found, "a service is running, and none was"] if self._service.anything else found
+        try:
+            if meta["command"] and not self._service.serves(old):
+                found.append(f"the service of {old} is not running")
+            else:
+                self._wait_ready(old, meta, Deadline.after(min(_PROBE, deadline.remaining or 0.1)))
+        except RolloutDoomed as error:
+            found.append(error.what)
+        return found
 
     def notices(self) -> tuple[str, ...]:
-        """Say where the service ends with the job that started it."""
+        """Say where the service ends, or may end, with the job that started it."""
         if not self._config.command:
             return ()
-        environ = self._context.environ
+        # Pods and units end every process in them; CI agents end those that they find.
         places = {
-            "KUBERNETES_SERVICE_HOST": "pod",
-            "JENKINS_URL": "Jenkins build",
-            "GITHUB_ACTIONS": "GitHub Actions job",
-            "GITLAB_CI": "GitLab job",
-            "INVOCATION_ID": "systemd unit",
+            "KUBERNETES_SERVICE_HOST": "ends with this pod",
+            "JENKINS_URL": "may end with this Jenkins build",
+            "GITHUB_ACTIONS": "ends with this GitHub Actions job, unless the runner is your own",
+            "GITLAB_CI": "may end with this GitLab job",
+            "BUILD_ID": "may end with this build",
+            "INVOCATION_ID": "ends with this systemd unit",
         }
-        for variable, place in places.items():
-            if environ.get(variable):
-                return (f"the service ends with this {place}; use restart-command and a supervisor to let it live on",)
+        for variable, ends in places.items():
+            if self._context.environ.get(variable):
+                return (f"the service {ends}; restart-command and a supervisor let it live on",)
         return ()
 
     # The parts
 
-    def _meta(self, release: Release) -> dict[str, Any]:
+    def _meta(self, version: str, commit: str | None, digest: str) -> dict[str, Any]:
+        """Return what is stored beside a release: what it is, and how it is started."""
         config = self._config
-        try:
-            if not self._artifact.exists():
-                raise PlanRejected(f"the artifact {config.artifact} does not exist", hint="build it before the run")
-            content = digest_of(self._artifact)
-        except (OSError, ValueError) as error:
-            raise PlanRejected(f"the artifact {config.artifact} can't be released: {error}") from error
         meta: dict[str, Any] = {
-            "version": release.version,
-            "commit": release.commit,
+            "version": version,
             "env": self._context.env,
-            "content": content,
+            "content": digest,
             "command": list(config.command) if config.command else None,
             "restart_command": list(config.restart_command) if config.restart_command else None,
             "ready_url": config.ready_url,
             "environment": list(config.environment),
             "variables": dict(config.variables),
         }
-        identity = {key: value for key, value in meta.items() if key != "commit"}
-        meta["digest"] = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return meta
+        identity = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+        return {**meta, "commit": commit, "ready_timeout": config.ready_timeout, "digest": identity}
 
-    def _current(self) -> str | None:
+    def _diff(self, files: content.Content) -> str:
+        try:
+            current = self._releases.current
+            return files.diff(self._releases.files(current) if current else None)
+        except (OSError, ValueError):  # snapshot refuses it, and says so; here it only costs the comparison
+            return files.diff(None)
+
+    def _current(self, kind: type[PlanRejected] | type[RolloutDoomed] | type[RollbackFailed]) -> str | None:
         try:
             return self._releases.current
         except OSError as error:
-            raise PlanRejected(
-                f"{self._root / 'current'} is not a link that deploy-guard made: {error}",
+            raise kind(
+                f"{self._releases.link} is not a link that deploy-guard made: {error.strerror}",
                 hint="choose another root, or move it away",
             ) from error
 
@@ -245,102 +293,81 @@ class LocalDriver:
         try:
             return self._releases.meta(name)
         except (OSError, ValueError) as error:
-            raise kind(f"the release {name} can't be read: {error}", hint=f"look into {self._root}") from error
+            raise kind(
+                f"the release {name} can't be read: {error}",
+                hint=f"end its service, remove {self._root}, and deploy again",
+            ) from error
 
     @staticmethod
     def _data(plan: Plan) -> dict[str, Any]:
         assert isinstance(plan.data, dict)
         return plan.data
 
-    def _check_room(self, name: str) -> None:
-        there = next(path for path in (self._root, *self._root.parents) if path.exists())
-        if not os.access(there, os.W_OK):
-            raise PlanRejected(f"{there} can't be written to", hint="choose another root, or another user")
-        if not self._releases.has(name):
-            need, free = size_of(self._artifact) + _SPARE, shutil.disk_usage(there).free
-            if free < need:
-                raise PlanRejected(
-                    f"the disk of {there} is too full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
-                )
+    @property
+    def _where_to_look(self) -> str:
+        return f"look at {self._root}: current, service.json and log/service.log"
 
-    def _check_command(self) -> None:
-        folder = self._artifact if self._artifact.is_dir() else self._artifact.parent
-        for argv in filter(None, (self._config.command, self._config.restart_command)):
-            if resolved(argv[0], folder, self._context.environ) is None:
-                raise PlanRejected(
-                    f"the command {argv[0]!r} is neither in the artifact nor on the PATH, or not executable",
-                    hint="install it, or write ./name for a file of the artifact",
-                )
+    def _was_handed(self, name: str) -> bool:
+        record = self._service.record
+        return record.get("release") == name and not record.get("starting")
 
-    def _check_port(self, current: str | None) -> None:
-        url = self._config.ready_url
-        if url is None or not self._config.command:
-            return
-        host, port = _address(url)
-        if current is not None and self._service.left:
-            before = self._meta_of(current, PlanRejected)["ready_url"]
-            if before and _address(before) == (host, port):
-                return
-        try:
-            info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        except OSError as error:
-            raise PlanRejected(f"ready-url: {host} can't be resolved: {error}") from error
-        with socket.socket(info[0], info[1]) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(info[4])
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise PlanRejected(
-                        f"port {port} of {host} is in use by a process that deploy-guard did not start",
-                        hint="end that process, or choose another port in ready-url",
-                    ) from error
-                # Another machine's address, or a port that only the service may open: nothing is known.
+    def _holds(self, url: str, current: str | None) -> bool:
+        """True when the port is that of the service that runs now, which is stopped before the next one starts."""
+        where = address(url)
+        if not self._service.anything:
+            return False
+        before = self._meta_of(current, PlanRejected)["ready_url"] if current is not None else None
+        return (before is not None and address(before) == where) or self._service.listens(where[1])
 
-    def _wait_ready(self, name: str, meta: dict[str, Any], deadline: Deadline) -> None:
+    def _wait_ready(self, name: str, meta: Mapping[str, Any], deadline: Deadline) -> None:
+        limit = Deadline.after(min(deadline.remaining, meta["ready_timeout"]))
+        url = meta["ready_url"]
         if meta["command"]:
-            self._service.wait(name, meta["ready_url"], deadline)
-        elif meta["ready_url"]:
-            said = ""
-            while not deadline.expired:
-                ready, said = answers(meta["ready_url"], min(2.0, deadline.remaining or 0.1))
+            self._service.wait(name, url, limit)
+        elif url:
+            ready, said = False, "no time was left to ask"
+            while not limit.expired:
+                ready, said = answers(url, min(2.0, limit.remaining or 0.1))
                 if ready:
                     return
-                Deadline.after(0.1).sleep()
-            raise RolloutDoomed(f"{meta['ready_url']} was not ready after {deadline.limit:g} s: {said}")
+                Deadline.after(min(0.1, limit.remaining)).sleep()
+            raise RolloutDoomed(f"{url} was not ready after {limit.limit:.3g} s: {said}")
 
     def _commands(
-        self, commands: Sequence[Sequence[str]], folder: Path, meta: dict[str, Any], which: str, timeout: float
+        self, commands: Sequence[Sequence[str]], folder: Path, meta: Mapping[str, Any], which: str, timeout: float
     ) -> None:
-        environ = {**self._context.environ, **self._config.variables}
-        environ["VERSION"] = str(meta["version"])
+        limit = Deadline.after(timeout)
         for argv in commands:
-            program = resolved(argv[0], folder, environ) or argv[0]
-            print(f"{which}: {' '.join(argv)}")
-            run([program, *argv[1:]], timeout=timeout, cwd=folder, env=environ, on_line=print).check()
+            print(f"{which}: {shlex.join(argv)}")
+            self._command(argv, folder, meta, limit.remaining or 0.1, detach=False)
 
-    def _restart(self, meta: dict[str, Any], argv: Sequence[str]) -> None:
-        environ = {**self._context.environ, "VERSION": str(meta["version"])}
-        folder = self._releases.link.resolve()
-        program = resolved(argv[0], folder, environ) or argv[0]
+    def _restart(self, name: str, meta: Mapping[str, Any]) -> None:
+        self._service.handed_over(name, done=False)
         timeout = self._config.command_timeout
-        run([program, *argv[1:]], timeout=timeout, cwd=folder, env=environ, on_line=print, detach=True).check()
+        self._command(meta["restart_command"], self._releases.path(name), meta, timeout, detach=True)
+        self._service.handed_over(name, done=True)
+
+    def _command(
+        self, argv: Sequence[str], folder: Path, meta: Mapping[str, Any], timeout: float, *, detach: bool
+    ) -> None:
+        environ = {**self._context.environ, **meta["variables"], **release_variables(meta)}
+        program = resolved(argv[0], folder, environ) or argv[0]
+        run([program, *argv[1:]], timeout=timeout, cwd=folder, env=environ, on_line=print, detach=detach).check()
 
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
+    """Turn what the file system says into the end of the rollout."""
     try:
         yield
-    except shutil.Error as error:
-        # copytree gathers what went wrong with each file: (from, to, why)
-        source, _, why = error.args[0][0]
-        reason = "the disk is full" if os.strerror(errno.ENOSPC) in str(why) else f"{source}: {why}"
-        raise RolloutDoomed(f"{what}: {reason}") from error
+    except ArtifactChanged as error:
+        raise RolloutDoomed(
+            f"{what}: the artifact changed after it was planned", hint="build it before the run"
+        ) from error
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise RolloutDoomed(f"{what}: {reason}") from error
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise RolloutDoomed(
+            f"{what}: {'the disk is full' if full else error}", hint="make room, or lower keep" if full else ""
+        ) from error
+    except ValueError as error:  # a link that leads out appeared in the artifact after the plan
+        raise RolloutDoomed(f"{what}: {error}", hint="build the artifact before the run") from error
