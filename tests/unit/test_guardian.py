@@ -175,7 +175,8 @@ def test_a_command_inherits(what: str, expected: str) -> None:
 @linux
 def test_a_command_can_be_interrupted_as_if_nobody_had_touched_its_signals() -> None:
     ignored = run(["sh", "-c", "grep SigIgn /proc/self/status"]).check().stdout.split()[1]
-    assert int(ignored, 16) == 0
+    # Signals 32 and above belong to the C library, and are inherited as they come.
+    assert int(ignored, 16) & (2**31 - 1) == 0
 
 
 def test_the_end_of_a_background_process_does_not_disturb_the_command() -> None:

@@ -428,11 +428,12 @@ class Controller(Marking):
             self._describe(rollout)
             record.steps = stage.results
             record.reasons += self._later_reasons(stage)
+        record.reasons.sort(key=lambda reason: -reason.severity.exit_code)  # the worst first, for every reader
         record.gates = self.results.all()
         record.seconds = time.monotonic() - self._start
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message
-            record.reasons.append(Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
+            record.reasons.insert(0, Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
         record.seconds = time.monotonic() - self._start
 
     def _describe(self, rollout: Rollout) -> None:
