@@ -358,7 +358,7 @@ class Controller(Marking):
             text = "a test forked this process, and the copy went on as if it were the test session"
             self._problem("escaped-fork", Severity.CRITICAL, text)
         problems = [*self._problems, *completeness.option_problems(self.config)]
-        with_tests = {item.path.resolve() for item in self.seen}
+        with_tests = {path.resolve() for path in {item.path for item in self.seen}}
         loaded = {
             Path(file).resolve()
             for p in self.config.pluginmanager.get_plugins()

@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -101,7 +102,8 @@ class SaveFunction(pytest.Function):
 def tagged(namespace: object) -> Iterator[tuple[RollbackTag, Callable[..., Any]]]:
     """Yield the rollback fixtures of a module or plugin."""
     for value in list(vars(namespace).values()) if hasattr(namespace, "__dict__") else []:
-        tag = inspect.getattr_static(value, ROLLBACK_ATTRIBUTE, None) if callable(value) else None
+        # The function's own dictionary: asking other people's objects for attributes may run their code.
+        tag = value.__dict__.get(ROLLBACK_ATTRIBUTE) if isinstance(value, FunctionType) else None
         if isinstance(tag, RollbackTag):
             yield tag, value
 
