@@ -532,3 +532,39 @@ def test_the_same_name_of_a_rollback_fixture_in_two_folders_is_run_twice(checked
     result = checked.run("gates", CHECK="fails")
     assert result.outcome == "rolled-back", result.out
     assert checked.steps[-4:] == ["back two", "back one", "rollback", "verify"]
+
+
+@pytest.mark.parametrize(
+    ("ini", "mark"),
+    [
+        ("timeout = 0\n", ""),
+        ("timeout_method = thread\n", ""),
+        ("timeout_func_only = true\n", ""),
+        ("", "timeout(0)"),
+        ("", "timeout(600, method='thread')"),
+        ("", "timeout(600, func_only=True)"),
+    ],
+)
+def test_nothing_that_others_say_of_timeouts_keeps_a_hanging_fixture_alive(
+    project: Project, ini: str, mark: str
+) -> None:
+    project.write("pytest.ini", f"[pytest]\n{ini}")
+    with (project.root / "deploy-guard.toml").open("a") as file:
+        file.write('gate-timeout = "0.5s"\n')
+    if mark:
+        with (project.root / "gates/conftest.py").open("a") as file:
+            file.write(
+                "\ndef pytest_collection_modifyitems(items):\n"
+                f"    for item in items: item.add_marker(pytest.mark.{mark})\n"
+            )
+    project.write(
+        "gates/test_hangs.py",
+        "import time, pytest\n@pytest.fixture\ndef slow(): time.sleep(60)\ndef test_h(slow): pass\n"
+        "def test_z(): pass\n",
+    )
+    result = project.run("gates", timeout=30)
+    assert result.code == 2
+    assert result.gate("test_h")["outcome"] == "timed-out"
+    assert "Timeout (>0.5s)" in result.gate("test_h")["message"], "ended from inside, so that the run goes on"
+    assert result.gate("test_z")["outcome"] == "passed"
+    assert not project.applied

@@ -45,11 +45,21 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"old": True})
     with pytest.raises(ValueError, match=r"nan|NaN|JSON"):
-        write_json(path, float("nan"))
+        write_json(path, {"value": [1, float("nan")]})
     with pytest.raises(TypeError):
         write_atomically(path, 1)  # type: ignore[arg-type]
     assert json.loads(path.read_text()) == {"old": True}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_json_is_written_a_line_for_each_key_and_list_entry(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    data = {"a": 1, "b": [{"x": [1]}, {"y": "é"}], "c": [], "d": {}}
+    write_json(path, data)
+    assert json.loads(path.read_text()) == data
+    assert path.read_text().splitlines()[2:5] == ['  "b": [', '    {"x": [1]},', '    {"y": "é"}']
+    write_json(path, {})
+    assert path.read_text() == "{}\n"
 
 
 def test_events_are_whole_lines_with_redacted_text(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,20 @@ def write_atomically(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Replace ``path`` with ``data`` as readable JSON; not-a-number is refused because JSON has none."""
-    write_atomically(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Replace ``path`` with ``data`` as JSON that people and ``grep`` can read: a line for each key and list entry.
+
+    Not-a-number is refused because JSON has none.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # its own indentation is ten times slower
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, (list, tuple)) and value:
+            shown = "[\n    " + ",\n    ".join(map(encode, value)) + "\n  ]"
+        else:
+            shown = encode(value)
+        lines.append(f"  {encode(key)}: {shown}")
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n")
 
 
 def remove_durably(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.nouns import configured_driver, known_release
+from deploy_guard.session.remote import RemoteWatch
 from deploy_guard.session.replay import Replay, new_report, not_run_reports
 from deploy_guard.session.results import Results, is_post_check
 from deploy_guard.session.rollbacks import Rollbacks, StoredFixtures
@@ -79,6 +81,7 @@ class Controller(Marking):
         config.pluginmanager.register(self.stored, "deploy_guard_stored")
         self._rollbacks = Rollbacks(config)
         self._replay = Replay(config, run, self.results) if run.death is not None else None
+        self._remote = RemoteWatch(run)
         self._tallies: dict[str, Tally] = {}
         self._quiet: dict[str, dict[str, float]] = {}
         self._problems: list[Reason] = []
@@ -88,7 +91,6 @@ class Controller(Marking):
         self._held: set[pytest.Item] = set()
         self._open: pytest.Item | None = None
         self._current: pytest.Item | None = None
-        self._remote: dict[str, float] = {}
         self._loop_finished = False
         self._restart_capture = False
         self._start = time.monotonic()
@@ -96,9 +98,12 @@ class Controller(Marking):
 
     # The start
 
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Take the signals, write the first event."""
+        super().pytest_sessionstart(session)
         self._signals.install()
+        if self._is_distributed:
+            self.config.pluginmanager.register(self._remote, "deploy_guard_remote")
         if self._replay is None:
             self.journal.event("run", state="started", mode=str(self.run.mode), arguments=list(self.run.arguments))
         else:
@@ -149,6 +154,7 @@ class Controller(Marking):
         self._specify(items)
         result = yield
         self._adopt(items)
+        self._settle(items)
         for item in self.seen:
             if SPEC in item.stash:
                 self.results.expect(item)
@@ -166,6 +172,7 @@ class Controller(Marking):
         held = self.stage.hold(_STEPS[self.run.mode], checks)
         self._held = set(held)
         items[:] = [*self._gates, *held]
+        gc.freeze()  # items live to the end: a collector that need not look through them makes each gate cheaper
         return result
 
     def _adopt(self, items: list[pytest.Item]) -> None:
@@ -216,24 +223,6 @@ class Controller(Marking):
             return time.monotonic() + spec.timeout
         limit = item.stash.get(LIMIT, 0.0)
         return time.monotonic() + limit if limit else 0.0
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Watch the items of xdist's workers as well; their limit is that of the slowest gate allowed."""
-        if self._is_distributed:
-            self._remote[nodeid] = time.monotonic() + self.run.config.gate_timeout
-            self._watch_remote()
-
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """An item of a worker has ended."""
-        if self._remote.pop(nodeid, None) is not None:
-            self._watch_remote()
-
-    def _watch_remote(self) -> None:
-        if not self._remote:
-            self.run.board.idle()
-            return
-        node_id = min(self._remote, key=self._remote.__getitem__)
-        self.run.board.running(node_id, self._remote[node_id] + 30.0)
 
     @property
     def _is_distributed(self) -> bool:
@@ -319,6 +308,8 @@ class Controller(Marking):
 
     def _conclude(self, session: pytest.Session) -> None:
         self._signals.interruptible = False
+        if self._is_distributed:
+            self.config.pluginmanager.unregister(self._remote)  # what follows runs here, with limits of its own
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
         if self._restart_capture and capture is not None:
             capture.start_global_capturing()

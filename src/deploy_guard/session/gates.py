@@ -16,12 +16,18 @@ PHASES = {"gate": Phase.GATE, "post_check": Phase.POST_CHECK}
 
 @dataclass(frozen=True)
 class GateSpec:
-    """What the marks of one test say. ``timeout`` is in seconds; ``applicable`` is False for another environment."""
+    """What the marks of one test say.
+
+    :param applicable: False for a test of another environment.
+    :param timeout: in seconds.
+    :param usual: no mark says a timeout of its own, so that the session's, which pytest-timeout was given, holds.
+    """
 
     severity: Severity
     phase: Phase
     applicable: bool
     timeout: float
+    usual: bool = False
 
 
 SPEC = pytest.StashKey[GateSpec]()
@@ -30,6 +36,23 @@ EVIDENCE = pytest.StashKey[list[Evidence]]()
 
 class BadMark(Exception):  # becomes a collection error of pytest's own kind
     """A mark that can't be used; the text names the fault and the valid values."""
+
+
+class Specifications:
+    """Reads the marks of a session's items; what tests without marks of their own inherit is read once for all."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._inherited: dict[pytest.Collector, GateSpec] = {}
+
+    def of(self, item: pytest.Item) -> GateSpec:
+        """Return what the marks of this item say; raises ``BadMark``."""
+        parent = item.parent
+        if item.own_markers or not isinstance(parent, pytest.Collector):
+            return specify(item, self._run)
+        if parent not in self._inherited:
+            self._inherited[parent] = specify(item, self._run)
+        return self._inherited[parent]
 
 
 def specify(item: pytest.Item, run: Run) -> GateSpec:
@@ -44,22 +67,37 @@ def specify(item: pytest.Item, run: Run) -> GateSpec:
             raise BadMark(f"has two marks at one level, {said}: keep one of them")
         if found:
             return _parse(found[0], item, run)
-    return GateSpec(Severity.CRITICAL, Phase.GATE, True, _timeout(None, item, run))
+    return GateSpec(Severity.CRITICAL, Phase.GATE, True, *_timeout(None, item, run))
 
 
 def prepare(item: pytest.Item, spec: GateSpec, run: Run) -> None:
-    """Put on the item what pytest itself must know: the timeout, and the skip of another environment's test."""
+    """Put on the item what pytest and the reports must know: severity, phase, and the skip of another environment."""
     item.stash[SPEC] = spec
-    item.user_properties.append(("severity", str(spec.severity)))
+    item.user_properties.append(("severity", spec.severity.value))
     if spec.phase is not Phase.GATE:
-        item.user_properties.append(("phase", str(spec.phase)))
-    # In front of the item's own marks, so that it wins over a unit-test configuration's timeout; by signal, because
-    # the thread method ends the whole process; over fixtures too, because those hang as well.
-    item.add_marker(pytest.mark.timeout(spec.timeout, method="signal", func_only=False), append=False)
-    # A gate that returns what it should assert can't fail; pytest only warns of it.
-    item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestReturnNotNoneWarning"))
+        item.user_properties.append(("phase", spec.phase.value))
     if not spec.applicable:
         item.add_marker(pytest.mark.skip(reason=f"not for {run.env}"), append=False)
+
+
+def limit(config: pytest.Config, seconds: float) -> None:
+    """Give pytest-timeout the time limit of gates that say none of their own; before it is configured.
+
+    By signal, because the thread method ends the whole process.
+    """
+    config.option.timeout = seconds
+    config.option.timeout_method = "signal"
+
+
+def settle(item: pytest.Item, *, func_only: bool) -> None:
+    """Make the time limit of an item hold, whatever marks other plugins put on it meanwhile.
+
+    :param func_only: the configuration's ``timeout_func_only``; fixtures hang as well, so it must not hold for gates.
+    """
+    spec = item.stash[SPEC]
+    if not spec.usual or func_only or any(mark.name == "timeout" for mark in item.own_markers):
+        # In front of the item's own marks, so that it wins over them.
+        item.add_marker(pytest.mark.timeout(spec.timeout, method="signal", func_only=False), append=False)
 
 
 def _levels(item: pytest.Item) -> Iterator[list[pytest.Mark]]:
@@ -102,18 +140,19 @@ def _parse(mark: pytest.Mark, item: pytest.Item, run: Run) -> GateSpec:
     if wrong or (env is not None and not names):
         raise BadMark(f"{mark.name}(env={env!r}) is not an environment: use {', '.join(known)}")
     return GateSpec(
-        Severity(said), phase, env is None or run.env in names, _timeout(mark.kwargs.get("timeout"), item, run)
+        Severity(said), phase, env is None or run.env in names, *_timeout(mark.kwargs.get("timeout"), item, run)
     )
 
 
-def _timeout(own: Any, item: pytest.Item, run: Run) -> float:
+def _timeout(own: Any, item: pytest.Item, run: Run) -> tuple[float, bool]:
+    """Return the limit in seconds, and whether it is the usual one that no mark touches."""
     if own is not None:
         if isinstance(own, bool) or not isinstance(own, (int, float)) or not own > 0:
             raise BadMark(f"timeout={own!r} is not a number of seconds above 0")
-        return float(own)
+        return float(own), False
     mark = item.get_closest_marker("timeout")
     if mark is not None:
         value = mark.args[0] if mark.args else mark.kwargs.get("timeout")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            return float(value)
-    return run.config.gate_timeout
+            return float(value), False
+    return run.config.gate_timeout, mark is None

@@ -10,7 +10,7 @@ import pytest
 
 from deploy_guard.errors import DeployGuardError
 from deploy_guard.flow.model import Severity
-from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, prepare, specify
+from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, Specifications, limit, prepare, settle
 from deploy_guard.session.run import Run
 
 DATA = "deploy_guard"
@@ -25,6 +25,8 @@ class Marking:
         self.run = run
         self.seen: list[pytest.Item] = []
         self._by_id: dict[str, pytest.Item] = {}
+        self._specifications = Specifications(run)
+        limit(config, run.config.gate_timeout)
         if not config.getoption("usepdb", False):
             # A debugger's module that was merely imported must not switch the gates' timeouts off.
             config.option.timeout_disable_debugger_detection = True
@@ -37,7 +39,21 @@ class Marking:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
         """Judge the marks of all items seen, then let everybody else edit the list."""
         self._specify(items)
-        return (yield)
+        result = yield
+        self._settle(items)
+        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Make a gate that returns what it should assert fail: it can't fail otherwise, and pytest only warns of it."""
+        # On the session: pytest applies its marks last, so that they hold over those of tests and modules.
+        session.add_marker(pytest.mark.filterwarnings("error::pytest.PytestReturnNotNoneWarning"))
+
+    def _settle(self, items: list[pytest.Item]) -> None:
+        func_only = bool(self.config.getini("timeout_func_only"))
+        for item in items:
+            if SPEC in item.stash:
+                settle(item, func_only=func_only)
 
     def _specify(self, items: list[pytest.Item]) -> None:
         bad: list[tuple[str, str]] = []
@@ -47,7 +63,7 @@ class Marking:
             if SPEC in item.stash:
                 continue
             try:
-                spec = specify(item, self.run)
+                spec = self._specifications.of(item)
             except BadMark as error:
                 bad.append((item.nodeid, str(error)))
             else:

@@ -31,6 +31,8 @@ class Seen:
     failed_in: str = ""
     skipped: bool = False
     evidence: list[dict[str, Any]] = field(default_factory=list)
+    result: GateResult | None = None
+    """What all of this amounts to, once asked for; None again when more is reported."""
 
 
 class Results:
@@ -49,11 +51,14 @@ class Results:
 
     def of(self, node_id: str) -> GateResult:
         """Return the result so far of one item."""
-        return _result(node_id, self._seen[node_id])
+        seen = self._seen[node_id]
+        if seen.result is None:
+            seen.result = _result(node_id, seen)
+        return seen.result
 
     def all(self) -> list[GateResult]:
         """Return the results of all items, in collection order."""
-        return [_result(node_id, seen) for node_id, seen in self._seen.items()]
+        return [self.of(node_id) for node_id in self._seen]
 
     def phases(self, node_id: str) -> set[str]:
         """Return the phases of an item that were reported; empty for one that is not a gate or post-check."""
@@ -63,7 +68,7 @@ class Results:
     def condemn(self, node_id: str, message: str) -> None:
         """Make an item failed, whatever its reports said."""
         if (seen := self._find(node_id)) is not None:
-            seen.failed_in, seen.message = "call", message
+            seen.failed_in, seen.message, seen.result = "call", message, None
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in one report."""
@@ -72,6 +77,7 @@ class Results:
             # Under xdist the controller collects after the workers have reported; steps stay here for good.
             self._early.setdefault(report.nodeid.rsplit("@", 1)[0], []).append(report)
             return
+        seen.result = None
         outcome: str = report.outcome
         if outcome == "rerun":  # pytest-rerunfailures' own word
             seen.reruns += 1

@@ -7,6 +7,8 @@ import os
 import tempfile
 from typing import Any
 
+_encoder = json.JSONEncoder(default=str)
+
 
 def create() -> int:
     """Return the handle of a new, nameless file; each write goes to the kernel, so a killed writer loses nothing."""
@@ -18,7 +20,7 @@ def create() -> int:
 
 def write(handle: int, entry: dict[str, Any]) -> None:
     """Append one entry."""
-    os.write(handle, json.dumps(entry, default=str).encode("utf-8", "backslashreplace") + b"\n")
+    os.write(handle, _encoder.encode(entry).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def read(handle: int) -> tuple[dict[str, Any], ...]:

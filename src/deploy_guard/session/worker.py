@@ -8,6 +8,7 @@ import pytest
 
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.marking import DATA, Marking
+from deploy_guard.session.remote import tell_limits
 from deploy_guard.session.results import is_post_check
 
 
@@ -20,6 +21,8 @@ class Worker(Marking):
         self._specify(items)
         result = yield
         items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item)]
+        self._settle(items)
+        tell_limits(self.run.folder, items)
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

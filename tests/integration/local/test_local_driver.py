@@ -204,9 +204,11 @@ def test_a_service_that_never_becomes_ready_fails_at_the_deadline(host: Host) ->
         driver.wait(plan, Deadline.after(1))
 
 
-def test_without_a_readiness_url_the_service_must_stay_up(host: Host) -> None:
+def test_without_a_readiness_url_the_service_must_stay_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     del host.config["ready-url"]
     host.ship("v1.0.0")
+    # Python alone may take a second to start on a busy machine; a service that ends is told long before this.
+    monkeypatch.setattr("deploy_guard.drivers.local.service._DWELL", 20.0)
     host.artifact("import time; time.sleep(0.3); sys.exit(1)")
     with pytest.raises(RolloutDoomed, match="ended before it was ready"):
         host.ship("v2.0.0")
