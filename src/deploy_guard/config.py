@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.resources
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from deploy_guard import configfile
 from deploy_guard.configfile import find
 from deploy_guard.duration import seconds_of
 from deploy_guard.errors import ConfigurationError
+from deploy_guard.roots import Root, locate, packaged
 
 __all__ = ["Configuration", "EnvironmentConfig", "HostLimits", "Limits", "find", "gate_roots", "load"]
 
@@ -69,6 +68,7 @@ class HostLimits(_Model):
 class _Shared(_Model):
     required_variables: tuple[str, ...] | None = None
     secrets: tuple[Group, ...] | None = None
+    severities: dict[str, Literal["critical", "recoverable", "warn"]] = Field(default_factory=dict)
     service_url: str | None = None
     version_url: str | None = None
     version_path: str | None = None
@@ -117,6 +117,8 @@ class EnvironmentConfig:
     """The configuration as one environment sees it. Timeouts are in seconds.
 
     :param driver_config: the driver's own table, the environment's merged over the general one.
+    :param gates: the gate roots; none where neither the file names any nor the default one, ``gates/``, exists.
+    :param severities: severities that this service raises, by ``package::test`` or a gate's whole id.
     :param secret_groups: of each group one variable must be set.
     :param directory: the folder of the configuration file; relative paths start here.
     :param path: the configuration file; None when there is none.
@@ -140,6 +142,7 @@ class EnvironmentConfig:
     ledger: str | None
     variables: tuple[str, ...]
     gates: tuple[str, ...]
+    severities: Mapping[str, str]
     directory: Path
     path: Path | None
 
@@ -198,7 +201,8 @@ class Configuration:
             rollback=pick("rollback", "auto"),
             ledger=pick("ledger", None),
             variables=file.variables,
-            gates=file.gates,
+            gates=file.gates if "gates" in file.model_fields_set or (self.directory / "gates").exists() else (),
+            severities=_merged(file.severities, own.severities),
             directory=self.directory,
             path=self.path,
         )
@@ -228,7 +232,7 @@ def load(path: Path | None, *, directory: Path) -> Configuration:
     return Configuration(file, directory, path)
 
 
-def gate_roots(config: EnvironmentConfig) -> list[Path]:
+def gate_roots(config: EnvironmentConfig) -> list[Root]:
     """Return the gate roots, folders and packages.
 
     :raises ConfigurationError: for one that does not exist.
@@ -236,21 +240,13 @@ def gate_roots(config: EnvironmentConfig) -> list[Path]:
     roots = []
     for name in config.gates:
         folder = config.directory / name
-        if folder.exists():
-            roots.append(folder)
-            continue
-        spec = None
-        if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-            try:
-                spec = importlib.util.find_spec(name)
-            except ModuleNotFoundError:
-                spec = None
-        if spec is None or not spec.submodule_search_locations:
+        root = Root(folder, name) if folder.exists() else packaged(name)
+        if root is None:
             raise ConfigurationError(
                 f"{config.path}: gates: {name!r} is neither a folder beside the file nor an installed package",
                 hint="create the folder, install the package, or remove the entry",
             )
-        roots.append(Path(next(iter(spec.submodule_search_locations))))
+        roots.append(root)
     return roots
 
 
@@ -258,13 +254,10 @@ def _base(name: object, path: Path | None) -> dict[str, Any]:
     package, colon, file = str(name).partition(":")
     if not isinstance(name, str) or not colon or not package or not file:
         raise ConfigurationError(f'{path}: extends = {name!r}: write "package:file.toml"')
-    try:
-        with importlib.resources.as_file(importlib.resources.files(package).joinpath(file)) as base:
-            return configfile.read(base)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"{path}: extends: the package {package} is not installed", hint="install it"
-        ) from error
+    folder = locate(package)
+    if folder is None:
+        raise ConfigurationError(f"{path}: extends: the package {package} is not installed", hint="install it")
+    return configfile.read(folder / file)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def gate(
     *,
     env: str | Iterable[str] | None = None,
     timeout: float | None = None,
+    blocking: bool = False,
 ) -> pytest.MarkDecorator:
     """Mark a test that must pass before the rollout.
 
@@ -31,8 +32,10 @@ def gate(
     :param severity: ``critical`` (exit 2 when it fails), ``recoverable`` (exit 1), ``warn`` (shown, exit 0).
     :param env: judged for these environments only; elsewhere shown as not applicable.
     :param timeout: seconds; by default the configuration's ``gate-timeout`` (60).
+    :param blocking: runs before all gates that are not; where one fails, those are not run. For what makes the others
+        meaningless, or harmful, when it is wrong, such as the environment.
     """
-    return pytest.mark.gate(severity, **_options(env, timeout))
+    return pytest.mark.gate(severity, **_options(env, timeout), **({"blocking": True} if blocking else {}))
 
 
 def post_check(
@@ -43,7 +46,7 @@ def post_check(
 ) -> pytest.MarkDecorator:
     """Mark a test that runs after the rollout; when it fails, unless it is a ``warn``, the release is rolled back.
 
-    Parameters as for :func:`gate`.
+    ``env`` and ``timeout`` as for :func:`gate`.
     """
     return pytest.mark.post_check(severity, **_options(env, timeout))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKS = (
-    "gate(severity='critical', *, env=None, timeout=None): runs before a rollout; critical, recoverable or warn.",
+    "gate(severity='critical', *, env=None, timeout=None, blocking=False): runs before a rollout.",
     "post_check(severity='critical', *, env=None, timeout=None): runs after a rollout; critical or warn.",
 )
 _NEEDS_ENV = {

@@ -172,13 +172,16 @@ def test_gate_roots_are_folders_and_packages(tmp_path: Path, monkeypatch: pytest
     config = configured(
         tmp_path, "extends = 'acme_gates:base.toml'\ngates = ['gates', 'acme_gates.gates']\n[settings]\nb = 2\n"
     )
-    assert gate_roots(config) == [tmp_path / "gates", tmp_path / "lib/acme_gates/gates"]
+    assert [(root.path, root.name) for root in gate_roots(config)] == [
+        (tmp_path / "gates", "gates"),
+        (tmp_path / "lib/acme_gates/gates", "acme_gates.gates"),
+    ]
+    assert "acme_gates" not in sys.modules, "the process that outlives the gates runs no code of others"
     assert (config.timeout, config.settings) == (7, {"a": 1, "b": 2})
     with pytest.raises(ConfigurationError, match="'nonesuch' is neither a folder"):
         gate_roots(configured(tmp_path, "gates = ['nonesuch']"))
     with pytest.raises(ConfigurationError, match=r"'no\.such' is neither a folder"):
         gate_roots(configured(tmp_path, "gates = ['no.such']"))
-    sys.modules.pop("acme_gates", None)
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,36 @@
-"""The controller's watch over the gates of xdist's workers."""
+"""What xdist's controller knows of the gates that its workers run."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from deploy_guard.flow.model import Phase, Severity
-from deploy_guard.session.gates import SPEC, GateSpec
-from deploy_guard.session.remote import SLACK, RemoteWatch, tell_limits
+from deploy_guard.session.remote import SLACK, Remote
 from deploy_guard.session.run import Board
 
 
-def item(node_id: str, timeout: float, *, usual: bool) -> Any:
-    stash = pytest.Stash()
-    stash[SPEC] = GateSpec(Severity.CRITICAL, Phase.GATE, True, timeout, usual)
-    return SimpleNamespace(nodeid=node_id, stash=stash)
+def test_a_gate_of_a_worker_may_take_as_long_as_its_own_mark_says() -> None:
+    limits = {"g.py::slow": 900.0, "g.py::quick": 60.0}
+    board = Board()
 
+    def watched() -> tuple[str, float]:
+        node_id, until = board.current
+        return node_id, round((until - now) / 10) * 10.0 if until else 0.0
 
-def test_a_gate_of_a_worker_may_take_as_long_as_its_own_mark_says(tmp_path: Path) -> None:
-    run: Any = SimpleNamespace(folder=tmp_path, board=Board(), config=SimpleNamespace(gate_timeout=60.0))
-    tell_limits(tmp_path, [item("g.py::slow", 900.0, usual=False), item("g.py::quick", 60.0, usual=True)])
-    watch = RemoteWatch(run)
+    controller: Any = SimpleNamespace(
+        run=SimpleNamespace(board=board), results=SimpleNamespace(timeout=limits.get), runs_an_item=False
+    )
+    watch = Remote(controller)
     now = time.monotonic()
-    watch.pytest_runtest_logstart("g.py::slow@db")
-    assert run.board.current == ("g.py::slow@db", pytest.approx(now + 900.0 + SLACK, abs=5))
+    watch.pytest_runtest_logstart("g.py::slow")
+    assert watched() == ("g.py::slow", 900.0 + SLACK)
     watch.pytest_runtest_logstart("g.py::quick")
-    assert run.board.current == ("g.py::quick", pytest.approx(now + 60.0 + SLACK, abs=5)), "the one that is due first"
+    assert watched() == ("g.py::quick", 60.0 + SLACK), "the one that is due first"
     watch.pytest_runtest_logfinish("g.py::quick")
-    assert run.board.current[0] == "g.py::slow@db"
-    watch.pytest_runtest_logfinish("g.py::slow@db")
-    assert run.board.current == ("", 0.0)
-
-
-def test_without_limits_of_their_own_nothing_is_written(tmp_path: Path) -> None:
-    tell_limits(tmp_path, [item("g.py::quick", 60.0, usual=True)])
-    assert list(tmp_path.iterdir()) == []
+    assert watched()[0] == "g.py::slow"
+    watch.pytest_runtest_logfinish("g.py::slow")
+    assert watched() == ("", 0.0)
+    controller.runs_an_item = True
+    watch.pytest_runtest_logstart("g.py::slow")
+    assert watched() == ("", 0.0), "what runs here has its own limit, a step none at all"

@@ -165,6 +165,7 @@ class GateResult:
     :param seconds: set-up, call and teardown together.
     :param message: why it did not pass, one line or more; empty when it did.
     :param doc: the test's docstring, for reviewers.
+    :param blocked: it was not run because a blocking gate had failed.
     """
 
     id: str
@@ -175,6 +176,7 @@ class GateResult:
     message: str = ""
     evidence: tuple[Evidence, ...] = ()
     doc: str = ""
+    blocked: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that stands in ``verdict.json``."""

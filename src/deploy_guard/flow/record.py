@@ -35,6 +35,7 @@ class Record:
     notices: list[str] = field(default_factory=list)
     changes: list[dict[str, str]] = field(default_factory=list)
     digest: str = ""
+    sources: list[dict[str, Any]] = field(default_factory=list)
     recovered: str = ""
     interrupted: str = ""
     usage_error: bool = False
@@ -134,6 +135,7 @@ class Record:
             "reasons": [reason.to_json() for reason in self.reasons],
             "plan_digest": self.digest or None,
             "changes": self.changes,
+            "sources": self.sources,
             "gates": [gate.to_json() for gate in self.gates],
             "steps": [step.to_json() for step in self.steps],
         }

@@ -37,7 +37,10 @@ def judge(gates: Iterable[GateResult], problems: Sequence[Reason] = ()) -> Verdi
     """
     judged = [gate for gate in gates if gate.phase is Phase.GATE]
     reasons = list(problems)
-    reasons += [reason for gate in judged if (reason := gate_reason(gate)) is not None]
+    reasons += [reason for gate in judged if not gate.blocked and (reason := gate_reason(gate)) is not None]
+    if not any(reason.severity is not Severity.WARN for reason in reasons):
+        # What blocked them speaks for them; where nothing does, each speaks for itself.
+        reasons += [reason for gate in judged if gate.blocked and (reason := gate_reason(gate)) is not None]
     applicable = [gate for gate in judged if gate.outcome is not GateOutcome.NOT_APPLICABLE]
     if not applicable and not any(r.severity is Severity.CRITICAL for r in problems):
         text = (

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 FILES = ("junit.xml", "gate-report.html", "audit.jsonl", "verdict.json", "plan.json")
 """All that a run writes; a dead run must not leave yesterday's green ones for Jenkins."""
-_SCRATCH = (".junit.xml", ".limits.json")
 
 
 def new_record(run: Run) -> Record:
@@ -61,7 +60,7 @@ class ReportFolder:
         except OSError:
             os.close(self._lock)
             raise
-        for name in (*FILES, *_SCRATCH):
+        for name in FILES:
             (folder / name).unlink(missing_ok=True)
         write_verdict(self._run, new_record(self._run))
 
@@ -71,8 +70,6 @@ class ReportFolder:
 
     def close(self) -> None:
         """Give the folder free."""
-        for name in _SCRATCH:
-            (self._run.folder / name).unlink(missing_ok=True)
         os.close(self._lock)
 
     def interrupted(self, signal_name: str) -> None:

@@ -20,8 +20,10 @@ def lines(run: Run, record: Record) -> list[str]:
     target = f"   {record.target}" if record.target else ""
     was = f", was {record.previous}" if record.previous else ""
     shown = [f"deploy-guard: {record.subject} -> {record.env}{target}{was}"]
-    if run.config.path is not None:
-        shown.append(f"configuration: {_short(run.config.path)}")
+    sources = ", ".join(f"{source['package'] or source['root'] + '/'} ({source['gates']})" for source in record.sources)
+    where = _short(run.config.path) if run.config.path is not None else ""
+    if sources or where:
+        shown.append(f"gates: {sources or 'none'}{'   ' + where if where else ''}")
     shown += [f"note: {notice}" for notice in record.notices]
     gates = [gate for gate in record.gates if gate.phase is Phase.GATE]
     seconds = sum(gate.seconds for gate in gates)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy_guard.flow.model import Reason, Severity
+from deploy_guard.roots import Root
 
 _PATTERNS = ("test_*.py", "*_test.py")
 _OPTIONS = {
@@ -52,7 +53,7 @@ def option_problems(config: pytest.Config) -> list[Reason]:
 
 
 def file_problems(
-    roots: Iterable[Path], collected: set[Path], with_tests: set[Path], loaded: set[Path]
+    roots: Iterable[Root], collected: set[Path], with_tests: set[Path], loaded: set[Path]
 ) -> list[Reason]:
     """Compare the test files on disk with those that were collected.
 
@@ -63,9 +64,9 @@ def file_problems(
     problems: list[Reason] = []
     for root in roots:
         folders: set[Path] = set()
-        for path in test_files(root):
-            shown = _shown(path)
-            folders.update(folder for folder in path.parents if folder == root or root in folder.parents)
+        for path in test_files(root.path.resolve()):
+            shown = _shown(path, root)
+            folders.update(folder for folder in path.parents if root.holds(folder))
             if path not in collected:
                 problems.append(_partial("not-collected", f"{shown} was not collected: its gates did not run", shown))
             elif path not in with_tests:
@@ -77,7 +78,7 @@ def file_problems(
         for folder in sorted(folders):
             conftest = (folder / "conftest.py").resolve()
             if conftest.is_file() and conftest not in loaded:
-                shown = _shown(conftest)
+                shown = _shown(conftest, root)
                 problems.append(
                     _partial("not-loaded", f"{shown} was not loaded: its rollback fixtures are gone", shown)
                 )
@@ -102,7 +103,9 @@ def test_files(root: Path) -> Iterator[Path]:
                 yield (Path(name) / file).resolve()
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path, root: Root) -> str:
+    if root.package and root.holds(path):
+        return root.id_of(path)
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,15 @@ from deploy_guard.ledger.journal import FileJournal
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.marks import RollbackTag
 from deploy_guard.report.files import new_record
+from deploy_guard.roots import Root, holding
 from deploy_guard.session import completeness, spool
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.nouns import configured_driver, known_release
-from deploy_guard.session.remote import RemoteWatch
+from deploy_guard.session.remote import Remote
 from deploy_guard.session.replay import Replay, new_report, not_run_reports
-from deploy_guard.session.results import Results, is_post_check
+from deploy_guard.session.results import Results, is_blocking, is_post_check
 from deploy_guard.session.rollbacks import Rollbacks, StoredFixtures
 from deploy_guard.session.run import Run, Stage
 from deploy_guard.session.signals import Signals
@@ -81,13 +83,14 @@ class Controller(Marking):
         config.pluginmanager.register(self.stored, "deploy_guard_stored")
         self._rollbacks = Rollbacks(config)
         self._replay = Replay(config, run, self.results) if run.death is not None else None
-        self._remote = RemoteWatch(run)
         self._tallies: dict[str, Tally] = {}
         self._quiet: dict[str, dict[str, float]] = {}
         self._problems: list[Reason] = []
         self._files: dict[str, Path] = {}
         self._collected: set[Path] = set()
         self._gates: list[pytest.Item] = []
+        self._blocking: list[pytest.Item] = []
+        self._blocked: str | None = None
         self._held: set[pytest.Item] = set()
         self._open: pytest.Item | None = None
         self._current: pytest.Item | None = None
@@ -103,7 +106,7 @@ class Controller(Marking):
         super().pytest_sessionstart(session)
         self._signals.install()
         if self._is_distributed:
-            self.config.pluginmanager.register(self._remote, "deploy_guard_remote")
+            self.config.pluginmanager.register(Remote(self), "deploy_guard_remote")
         if self._replay is None:
             self.journal.event("run", state="started", mode=str(self.run.mode), arguments=list(self.run.arguments))
         else:
@@ -126,6 +129,12 @@ class Controller(Marking):
             self.run.board.escape()
 
     # Collection
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Name all gate roots, but not before xdist has told its workers what the command line named."""
+        if not self._is_distributed:
+            self.name_roots()
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Remember which file a collector reads."""
@@ -158,8 +167,13 @@ class Controller(Marking):
         for item in self.seen:
             if SPEC in item.stash:
                 self.results.expect(item)
+        for name in sorted(self._specifications.unused):
+            text = f"{self.run.config.path}: severities: {name!r} names no gate that was collected: mend or remove it"
+            self._problem("unknown-severity", Severity.CRITICAL, text)
         left = set(items)
-        self._gates = [item for item in items if not is_post_check(item)]
+        gates = [item for item in items if not is_post_check(item)]
+        self._gates = sorted(gates, key=lambda item: not is_blocking(item))  # stable: files keep their order
+        self._blocking = [item for item in gates if is_blocking(item)]
         checks = [item for item in items if is_post_check(item)]
         for item in self.seen:
             if item not in left and SPEC in item.stash and is_post_check(item):
@@ -213,9 +227,37 @@ class Controller(Marking):
         if self._signals.first:
             # Somebody swallowed the interruption; it still holds.
             raise KeyboardInterrupt(self._signals.first)
+        if self._blocking and not is_blocking(item) and (why := self._blocked_by()):
+            for report in not_run_reports(item, why, blocked=True):
+                self._emit(item, report)
+            return True
         self._current = item
         self.run.board.running(item.nodeid, self._limit(item))
         return None
+
+    def _blocked_by(self) -> str:
+        """Say which blocking gates failed; empty when all let the others run. They have all ended by now."""
+        if self._blocked is None:
+            ended = [self.results.of(item.nodeid) for item in self._blocking]
+            failed = [result.id for result in ended if not result.outcome.lets_pass]
+            self._blocked = f"not judged: {', '.join(failed)} failed" if failed else ""
+        return self._blocked
+
+    def run_blocking(self, items: list[pytest.Item]) -> bool:
+        """In xdist's controller: run the blocking gates here; True when they keep the others from being run."""
+        for item, nextitem in zip(self._blocking, items[1:], strict=False):  # they come first, and one is always held
+            self.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        self._current = None
+        if not self._blocking or not self._blocked_by():
+            return False
+        for item in self._gates[len(self._blocking) :]:
+            self.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        return True
+
+    @property
+    def runs_an_item(self) -> bool:
+        """An item runs in this process, whose own limit counts."""
+        return self._current is not None
 
     def _limit(self, item: pytest.Item) -> float:
         spec = item.stash.get(SPEC, None)
@@ -308,15 +350,13 @@ class Controller(Marking):
 
     def _conclude(self, session: pytest.Session) -> None:
         self._signals.interruptible = False
-        if self._is_distributed:
-            self.config.pluginmanager.unregister(self._remote)  # what follows runs here, with limits of its own
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
         if self._restart_capture and capture is not None:
             capture.start_global_capturing()
             capture.suspend_global_capture()
         current, self._current = self._current, None
         if self.stage is None and (self._is_distributed or not self._loop_finished):
-            self._collect(session)
+            self.collect(session)
         if current is not None and self._replay is None and not self._loop_finished:
             self._finish_row(current)
         if self._is_distributed and self._signals.first:
@@ -337,8 +377,9 @@ class Controller(Marking):
             self.record.outcome = self._act(verdict, self.stage, self.rollout)
         self._complete()
 
-    def _collect(self, session: pytest.Session) -> None:
-        """In xdist's controller nothing was collected: do it here, for the post-checks and the count."""
+    def collect(self, session: pytest.Session) -> None:
+        """In xdist's controller nothing is collected: do it, for the blocking gates, the post-checks and the count."""
+        self.name_roots()
         try:
             session.perform_collect()
         except (pytest.UsageError, session.Interrupted, session.Failed) as error:
@@ -356,15 +397,11 @@ class Controller(Marking):
             if (file := getattr(p, "__file__", None))
         }
         if self.stage is not None and not any(p.code in ("interrupted", "partial-option") for p in problems):
-            problems += completeness.file_problems(self._roots(), self._collected, with_tests, loaded)
+            problems += completeness.file_problems(self.run.roots, self._collected, with_tests, loaded)
         return judge(self.results.all(), problems)
 
     def _roots(self) -> list[Path]:
-        if self.run.roots:
-            return [root.resolve() for root in self.run.roots]
-        where = self.config.invocation_params.dir
-        named = [(where / arg.split("::", 1)[0]).resolve() for arg in self.config.args]
-        return [path if path.is_dir() else path.parent for path in named if path.exists()]
+        return [root.path.resolve() for root in self.run.roots]
 
     def _act(self, verdict: Verdict, stage: PytestStage, rollout: Rollout) -> Outcome:
         self.run.board.stage = Stage.GATES
@@ -421,11 +458,23 @@ class Controller(Marking):
             record.reasons += self._later_reasons(stage)
         record.reasons.sort(key=lambda reason: -reason.severity.exit_code)  # the worst first, for every reader
         record.gates = self.results.all()
+        record.sources = self._sources()
         record.seconds = time.monotonic() - self._start
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message
             record.reasons.insert(0, Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
         record.seconds = time.monotonic() - self._start
+
+    def _sources(self) -> list[dict[str, Any]]:
+        """Count the gates of each root, for people who want to know which rules were applied."""
+        counted: Counter[Root | None] = Counter()
+        files: dict[Path, Root | None] = {}
+        for item in self.seen:
+            if item.path not in files:
+                files[item.path] = holding(self.run.roots, item.path)
+            if not is_post_check(item):
+                counted[files[item.path]] += 1
+        return [{"root": r.name, "package": r.package or None, "gates": counted[r]} for r in self.run.roots]
 
     def _describe(self, rollout: Rollout) -> None:
         record = self.record

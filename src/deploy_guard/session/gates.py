@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ class GateSpec:
 
     :param applicable: False for a test of another environment.
     :param timeout: in seconds.
+    :param blocking: runs before those that are not, and keeps them from running when it fails.
     :param usual: no mark says a timeout of its own, so that the session's, which pytest-timeout was given, holds.
     """
 
@@ -28,6 +29,7 @@ class GateSpec:
     applicable: bool
     timeout: float
     usual: bool = False
+    blocking: bool = False
 
 
 SPEC = pytest.StashKey[GateSpec]()
@@ -44,15 +46,42 @@ class Specifications:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._inherited: dict[pytest.Collector, GateSpec] = {}
+        self._raised = run.config.severities
+        self.unused = set(self._raised)
+        """Entries of ``[severities]`` that named none of the items so far."""
 
     def of(self, item: pytest.Item) -> GateSpec:
-        """Return what the marks of this item say; raises ``BadMark``."""
+        """Return what the marks of this item say, and the configuration's ``[severities]``; raises ``BadMark``."""
+        spec = self._marked(item)
+        return self._raise(item, spec) if self._raised else spec
+
+    def _marked(self, item: pytest.Item) -> GateSpec:
         parent = item.parent
         if item.own_markers or not isinstance(parent, pytest.Collector):
             return specify(item, self._run)
         if parent not in self._inherited:
             self._inherited[parent] = specify(item, self._run)
         return self._inherited[parent]
+
+    def _raise(self, item: pytest.Item, spec: GateSpec) -> GateSpec:
+        file, _, test = item.nodeid.partition("::")
+        root = next((root for root in self._run.roots if file == root.name or file.startswith(f"{root.name}/")), None)
+        names = [item.nodeid, item.nodeid.split("[", 1)[0]]
+        if root is not None and root.package:
+            names += [f"{root.name}::{test}", f"{root.name}::{test.split('[', 1)[0]}"]
+        for name in names:
+            if name in self._raised:
+                self.unused.discard(name)
+                return self._raised_to(name, Severity(self._raised[name]), spec)
+        return spec
+
+    def _raised_to(self, name: str, severity: Severity, spec: GateSpec) -> GateSpec:
+        where = f"{self._run.config.path}: severities: {name!r} = {str(severity)!r}"
+        if severity.exit_code < spec.severity.exit_code:
+            raise BadMark(f"is {spec.severity}, and {where} would lower that: a severity can only be raised")
+        if severity not in spec.phase.severities:
+            raise BadMark(f"is a {spec.phase}, and {where}: use {', '.join(spec.phase.severities)}")
+        return replace(spec, severity=severity)
 
 
 def specify(item: pytest.Item, run: Run) -> GateSpec:
@@ -80,7 +109,7 @@ def prepare(item: pytest.Item, spec: GateSpec, run: Run) -> None:
         item.add_marker(pytest.mark.skip(reason=f"not for {run.env}"), append=False)
 
 
-def limit(config: pytest.Config, seconds: float) -> None:
+def limit_all(config: pytest.Config, seconds: float) -> None:
     """Give pytest-timeout the time limit of gates that say none of their own; before it is configured.
 
     By signal, because the thread method ends the whole process.
@@ -123,10 +152,11 @@ def _unpacked(marks: Any) -> list[pytest.Mark]:
 
 def _parse(mark: pytest.Mark, item: pytest.Item, run: Run) -> GateSpec:
     phase = PHASES[mark.name]
-    unknown = sorted(set(mark.kwargs) - {"severity", "env", "timeout"})
+    options = ["env", "timeout", *(["blocking"] if phase is Phase.GATE else [])]
+    unknown = sorted(set(mark.kwargs) - {"severity", *options})
     if unknown or len(mark.args) > 1 or (mark.args and "severity" in mark.kwargs):
         raise BadMark(
-            f"{mark.name}() takes one severity, env= and timeout=; "
+            f"{mark.name}() takes one severity, {'=, '.join(options)}=; "
             + (f"it does not know {', '.join(unknown)}" if unknown else "it was given more than one severity")
         )
     said = mark.args[0] if mark.args else mark.kwargs.get("severity", Severity.CRITICAL)
@@ -139,9 +169,12 @@ def _parse(mark: pytest.Mark, item: pytest.Item, run: Run) -> GateSpec:
     wrong = [name for name in names if name not in known]
     if wrong or (env is not None and not names):
         raise BadMark(f"{mark.name}(env={env!r}) is not an environment: use {', '.join(known)}")
-    return GateSpec(
-        Severity(said), phase, env is None or run.env in names, *_timeout(mark.kwargs.get("timeout"), item, run)
-    )
+    blocking = mark.kwargs.get("blocking", False)
+    if not isinstance(blocking, bool):
+        raise BadMark(f"{mark.name}(blocking={blocking!r}) is neither True nor False")
+    applicable = env is None or run.env in names
+    limit, usual = _timeout(mark.kwargs.get("timeout"), item, run)
+    return GateSpec(Severity(said), phase, applicable, limit, usual, blocking)
 
 
 def _timeout(own: Any, item: pytest.Item, run: Run) -> tuple[float, bool]:

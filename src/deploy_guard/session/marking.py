@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy_guard import roots
 from deploy_guard.errors import DeployGuardError
 from deploy_guard.flow.model import Severity
-from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, Specifications, limit, prepare, settle
+from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, Specifications, limit_all, prepare, settle
 from deploy_guard.session.run import Run
 
 DATA = "deploy_guard"
@@ -25,8 +27,9 @@ class Marking:
         self.run = run
         self.seen: list[pytest.Item] = []
         self._by_id: dict[str, pytest.Item] = {}
+        self._packages = [root for root in run.roots if root.package]
         self._specifications = Specifications(run)
-        limit(config, run.config.gate_timeout)
+        limit_all(config, run.config.gate_timeout)
         if not config.getoption("usepdb", False):
             # A debugger's module that was merely imported must not switch the gates' timeouts off.
             config.option.timeout_disable_debugger_detection = True
@@ -34,6 +37,29 @@ class Marking:
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Remember every item before anybody can deselect it."""
         self.seen.append(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Collect every gate root, whether the command line names it or not."""
+        self.name_roots()
+
+    def name_roots(self) -> None:
+        """Put the gate roots that nobody named to what pytest collects."""
+        args = self.config.args
+        if not self.run.named:
+            args.clear()
+        args.extend(root for root in self.run.unnamed if root not in args)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+        """Let ids of packaged gates begin with the package, not with the place where it happens to be installed."""
+        if not self._packages:
+            return None
+        root = roots.holding(self._packages, module_path)
+        if root is None:
+            return None
+        module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid=root.id_of(module_path))
+        return module
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:

@@ -83,10 +83,10 @@ def new_report(
     )
 
 
-def not_run_reports(item: pytest.Item, why: str) -> list[pytest.TestReport]:
+def not_run_reports(item: pytest.Item, why: str, *, blocked: bool = False) -> list[pytest.TestReport]:
     """Return the reports of a row that says why an item was not run; they count as no result."""
     where = (str(item.location[0]), (item.location[1] or 0) + 1, f"Skipped: {why}")
     reports = [new_report(item, "setup", "skipped", where), new_report(item, "teardown", "passed")]
     for report in reports:
-        setattr(report, DATA, {"not_run": why})
+        setattr(report, DATA, {"not_run": why, "blocked": blocked})
     return reports

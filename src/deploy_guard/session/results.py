@@ -30,6 +30,7 @@ class Seen:
     died: bool = False
     failed_in: str = ""
     skipped: bool = False
+    blocked: bool = False
     evidence: list[dict[str, Any]] = field(default_factory=list)
     result: GateResult | None = None
     """What all of this amounts to, once asked for; None again when more is reported."""
@@ -60,6 +61,11 @@ class Results:
         """Return the results of all items, in collection order."""
         return [self.of(node_id) for node_id in self._seen]
 
+    def timeout(self, node_id: str) -> float | None:
+        """Return the time limit of an item in seconds; None for one that is not known."""
+        seen = self._find(node_id)
+        return seen.spec.timeout if seen is not None else None
+
     def phases(self, node_id: str) -> set[str]:
         """Return the phases of an item that were reported; empty for one that is not a gate or post-check."""
         seen = self._seen.get(node_id)
@@ -86,6 +92,7 @@ class Results:
         if data.get("not_run"):
             # A row for people; nothing ran.
             seen.message = seen.message or data["not_run"]
+            seen.blocked = bool(data.get("blocked"))
             return
         seen.seconds += report.duration
         if report.when is not None:
@@ -125,7 +132,17 @@ def _result(node_id: str, seen: Seen) -> GateResult:
     if outcome is GateOutcome.PASSED and limits:
         outcome, message = GateOutcome.WARNED, "; ".join(limits)
     outcome = outcome_under(seen.spec.severity, outcome)
-    return GateResult(node_id, seen.spec.severity, seen.spec.phase, outcome, seen.seconds, message, evidence, seen.doc)
+    return GateResult(
+        node_id,
+        seen.spec.severity,
+        seen.spec.phase,
+        outcome,
+        seen.seconds,
+        message,
+        evidence,
+        seen.doc,
+        blocked=seen.blocked and outcome is GateOutcome.NOT_RUN,
+    )
 
 
 def _outcome(seen: Seen) -> tuple[GateOutcome, str]:
@@ -165,3 +182,8 @@ def _longrepr(report: pytest.TestReport) -> str:
 def is_post_check(item: pytest.Item) -> bool:
     """True for an item that runs after the rollout."""
     return item.stash[SPEC].phase is Phase.POST_CHECK
+
+
+def is_blocking(item: pytest.Item) -> bool:
+    """True for a gate that runs before all others and may keep them from running."""
+    return item.stash[SPEC].blocking

@@ -14,6 +14,7 @@ from typing import Any
 from deploy_guard.config import EnvironmentConfig
 from deploy_guard.flow.model import Mode
 from deploy_guard.redact import Redactor
+from deploy_guard.roots import Root
 
 RUN_VARIABLE = "DEPLOY_GUARD_RUN"
 """Set to the run's id in the process that runs the gates, and so in its children: a run inside a run is refused."""
@@ -113,7 +114,11 @@ class Death:
 
 @dataclass
 class Run:
-    """One release run, as every part of the session knows it."""
+    """One release run, as every part of the session knows it.
+
+    :param unnamed: the gate roots that the command line did not name; they are collected all the same.
+    :param named: the command line named something to collect.
+    """
 
     id: str
     env: str
@@ -121,10 +126,12 @@ class Run:
     version: str | None
     config: EnvironmentConfig
     folder: Path
-    roots: tuple[Path, ...]
+    roots: tuple[Root, ...]
     started: datetime
     redactor: Redactor
     arguments: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    named: bool = True
     own_junit: bool = True
     own_html: bool = True
     board: Board = field(default_factory=Board)
@@ -149,4 +156,7 @@ class Run:
             "config": str(self.config.path or ""),
             "directory": str(self.config.directory),
             "folder": str(self.folder),
+            "unnamed": self.unnamed,
+            "named": self.named,
+            "roots": [(str(root.path), root.name, root.package) for root in self.roots],
         }

@@ -13,6 +13,7 @@ import pytest
 from deploy_guard.flow.model import Mode, Outcome, Reason, Severity
 from deploy_guard.flow.rollout import Rollout
 from deploy_guard.report.files import new_record
+from deploy_guard.roots import Root
 from deploy_guard.session import supervisor
 from deploy_guard.session.controller import Controller
 from deploy_guard.session.marking import DATA
@@ -117,7 +118,9 @@ def _run_of_worker(data: dict[str, Any]) -> Run:
         version=data["version"] or None,
         config=settings,
         folder=Path(data["folder"]),
-        roots=(),
+        roots=tuple(Root(Path(path), name, package) for path, name, package in data["roots"]),
+        unnamed=tuple(data["unnamed"]),
+        named=data["named"],
         started=datetime.now(UTC),
         redactor=Redactor.from_environment(os.environ, settings.secret_groups),
     )

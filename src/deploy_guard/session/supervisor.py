@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +30,12 @@ from typing import NoReturn
 import pytest
 
 from deploy_guard import config as configuration
+from deploy_guard.config import EnvironmentConfig
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.flow.model import Mode
 from deploy_guard.redact import Redactor
 from deploy_guard.report.files import ReportFolder
+from deploy_guard.roots import Root, packaged
 from deploy_guard.session import aftermath, spool
 from deploy_guard.session.nouns import known_release
 from deploy_guard.session.run import RUN_VARIABLE, Death, Run, Stage
@@ -125,7 +127,7 @@ def _describe(config: pytest.Config) -> Run:
         path = _find(options.file_or_dir, cwd)
         settings = configuration.load(path, directory=path.parent if path else cwd)
         environment = settings.for_env(options.deploy_env)
-        roots = tuple(configuration.gate_roots(environment)) if path else ()
+        roots = _gate_roots(config, environment)
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     version = options.deploy_version or os.environ.get("VERSION", "").strip() or None
@@ -140,12 +142,38 @@ def _describe(config: pytest.Config) -> Run:
         config=environment,
         folder=(cwd / reports).absolute(),
         roots=roots,
+        unnamed=_unnamed_roots(config, roots),
+        named=bool(options.file_or_dir),
         started=started,
         redactor=Redactor.from_environment(os.environ, environment.secret_groups),
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         own_junit=options.xmlpath is None,
         own_html=options.htmlpath is None,
     )
+
+
+def _gate_roots(config: pytest.Config, environment: EnvironmentConfig) -> tuple[Root, ...]:
+    """Return what has to run: the roots of the configuration, and the packages that the command line names.
+
+    Without a configuration, the folders that the command line names, or ``gates/``.
+    """
+    options = config.known_args_namespace
+    cwd = config.invocation_params.dir
+    named = [str(arg).split("::", 1)[0] for arg in options.file_or_dir]
+    roots = configuration.gate_roots(environment)
+    packages = [packaged(arg) for arg in named if options.pyargs and not (cwd / arg).exists()]
+    roots += [root for root in packages if root is not None and not any(r.holds(root.path.resolve()) for r in roots)]
+    if roots or environment.path is not None:
+        if not roots:
+            raise ConfigurationError(
+                f"{environment.path} names no gates, and there is no folder gates beside it: nothing would be checked",
+                hint='write gates = ["..."], make the folder, or use the standard ones: '
+                "add --pyargs deploy_guard.gates",
+            )
+        return tuple(roots)
+    folders = [cwd / arg for arg in named if (cwd / arg).exists()] or [cwd / "gates"]
+    folders = [folder if folder.is_dir() else folder.parent for folder in folders]
+    return tuple(Root(folder, folder.name) for folder in dict.fromkeys(folders) if folder.is_dir())
 
 
 def _find(args: list[str], cwd: Path) -> Path | None:
@@ -172,21 +200,31 @@ def _arguments(config: pytest.Config, run: Run) -> list[str]:
         extra += ["-o", f"junit_suite_name={suite}", "-o", "junit_logging=all"]
     if run.own_html:
         extra += [f"--html={run.folder / 'gate-report.html'}", "--self-contained-html"]
-    return [*extra, *(str(arg) for arg in config.invocation_params.args), *_unnamed_roots(config, run)]
+    return [*extra, *(str(arg) for arg in config.invocation_params.args), *_folders(config, run)]
 
 
-def _unnamed_roots(config: pytest.Config, run: Run) -> list[str]:
+def _folders(config: pytest.Config, run: Run) -> list[str]:
+    """Return the folders that the session shall collect too, where nothing is named: not what it would take itself.
+
+    Roots elsewhere are added when the session collects: named here, they would move pytest's root folder.
+    """
+    if config.known_args_namespace.file_or_dir:
+        return []
+    cwd = config.invocation_params.dir
+    return [str(root.path) for root in run.roots if not root.package and root.path.is_relative_to(cwd)]
+
+
+def _unnamed_roots(config: pytest.Config, roots: Iterable[Root]) -> tuple[str, ...]:
     """Return the gate roots that the command line says nothing about: all of them must run."""
     cwd = config.invocation_params.dir
     named = [(cwd / str(arg).split("::", 1)[0]).resolve() for arg in config.known_args_namespace.file_or_dir]
-    roots = list(run.roots) or ([cwd / "gates"] if not named and (cwd / "gates").is_dir() else [])
-    return [
-        str(root)
+    if config.known_args_namespace.pyargs:
+        named += [root.path.resolve() for arg in config.known_args_namespace.file_or_dir if (root := packaged(arg))]
+    return tuple(
+        str(root.path)
         for root in roots
-        if not any(
-            root.resolve() == arg or root.resolve() in arg.parents or arg in root.resolve().parents for arg in named
-        )
-    ]
+        if not any(root.holds(arg) or arg in root.path.resolve().parents for arg in named)
+    )
 
 
 class _Watch:

@@ -8,21 +8,19 @@ import pytest
 
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.marking import DATA, Marking
-from deploy_guard.session.remote import tell_limits
-from deploy_guard.session.results import is_post_check
+from deploy_guard.session.results import is_blocking, is_post_check
 
 
 class Worker(Marking):
-    """Reads marks as the controller does; post-checks are left to the controller."""
+    """Reads marks as the controller does; blocking gates and post-checks are left to the controller."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        """Drop what runs after the rollout."""
+        """Drop what the controller runs before and after all this."""
         self._specify(items)
         result = yield
-        items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item)]
+        items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item) and not is_blocking(item)]
         self._settle(items)
-        tell_limits(self.run.folder, items)
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
