@@ -24,6 +24,8 @@ _NEEDS_ENV = {
     "no_deploy": "--no-deploy",
     "deploy_plan": "--deploy-plan",
     "deploy_reports": "--deploy-reports",
+    "deploy_waive": "--deploy-waive",
+    "deploy_reason": "--deploy-reason",
 }
 _configured: list[pytest.Config] = []
 """Sessions of this process that are under way; more than none, and a release run would be inside a test."""
@@ -37,6 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ENV",
         help="run the gates for this environment (dev, stage, prod, or those of the configuration) and, when every "
         "gate passed, roll the release out. Everything below needs this one.",
+    )
+    group.addoption(
+        "--deploy-waive",
+        metavar="ID",
+        action="append",
+        help="let the release pass though this gate fails; it still runs, and all records say that it was waived, by "
+        "whom and why. Needs --deploy-reason; may be given more than once.",
+    )
+    group.addoption(
+        "--deploy-reason",
+        metavar="TEXT",
+        action="append",
+        help="why gates are waived: one reason for all, or one for each --deploy-waive, in order.",
     )
     group.addoption("--deploy-version", metavar="vX.Y.Z", help="the version to release; by default $VERSION.")
     group.addoption("--no-deploy", action="store_true", help="run the gates only; exit as they say.")

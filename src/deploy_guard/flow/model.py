@@ -158,6 +158,14 @@ def measure(
 
 
 @dataclass(frozen=True)
+class Waiver:
+    """A gate's failure that a person answers for, in this run only."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class GateResult:
     """The recorded result of one gate or post-check.
 
@@ -166,6 +174,7 @@ class GateResult:
     :param message: why it did not pass, one line or more; empty when it did.
     :param doc: the test's docstring, for reviewers.
     :param blocked: it was not run because a blocking gate had failed.
+    :param waiver: who waived its failure, and why.
     """
 
     id: str
@@ -177,6 +186,7 @@ class GateResult:
     evidence: tuple[Evidence, ...] = ()
     doc: str = ""
     blocked: bool = False
+    waiver: Waiver | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that stands in ``verdict.json``."""
@@ -188,6 +198,7 @@ class GateResult:
             "seconds": round(self.seconds, 4),
             "message": self.message,
             "evidence": [e.to_json() for e in self.evidence],
+            **({"waiver": asdict(self.waiver)} if self.waiver is not None else {}),
         }
 
 

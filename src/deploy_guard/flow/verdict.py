@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from deploy_guard.flow.model import GateOutcome, GateResult, Outcome, Phase, Reason, Severity, Verdict
+from deploy_guard.flow.model import GateOutcome, GateResult, Outcome, Phase, Reason, Severity, Verdict, Waiver
 
 _SAID = {
     GateOutcome.FAILED: "failed",
@@ -25,6 +26,16 @@ def outcome_under(severity: Severity, outcome: GateOutcome) -> GateOutcome:
     if severity is Severity.WARN and started and not outcome.lets_pass:
         return GateOutcome.WARNED
     return outcome
+
+
+def waive(result: GateResult, waiver: Waiver) -> GateResult:
+    """Return the result of a gate that somebody answers for: a failure is ``waived``, anything else is left as it is.
+
+    A gate that died or was not run can't be waived: nobody knows what it would have said.
+    """
+    if result.outcome in (GateOutcome.FAILED, GateOutcome.ERROR, GateOutcome.TIMED_OUT, GateOutcome.SKIPPED):
+        return replace(result, outcome=GateOutcome.WAIVED, waiver=waiver)
+    return result
 
 
 def judge(gates: Iterable[GateResult], problems: Sequence[Reason] = ()) -> Verdict:
@@ -57,6 +68,9 @@ def gate_reason(gate: GateResult) -> Reason | None:
     outcome = outcome_under(gate.severity, gate.outcome)
     if outcome is GateOutcome.WARNED:
         return Reason("warning", Severity.WARN, gate.message or "warned", gate.id)
+    if outcome is GateOutcome.WAIVED and gate.waiver is not None:
+        text = f"waived by {gate.waiver.by}: {gate.waiver.reason}; it said: {gate.message or 'nothing'}"
+        return Reason("waived", Severity.WARN, text, gate.id)
     if outcome.lets_pass:
         return None
     # Not run is doubt, not a finding: whatever the gate's severity, running it may show that all is well.

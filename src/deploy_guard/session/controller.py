@@ -21,7 +21,7 @@ from deploy_guard.ledger.store import FileStore
 from deploy_guard.marks import RollbackTag
 from deploy_guard.report.files import new_record
 from deploy_guard.roots import Root, holding
-from deploy_guard.session import completeness, spool
+from deploy_guard.session import completeness, spool, waivers
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.marking import DATA, Marking
@@ -71,7 +71,7 @@ class Controller(Marking):
     def __init__(self, config: pytest.Config, run: Run) -> None:
         super().__init__(config, run)
         self.record = new_record(run)
-        self.results = Results()
+        self.results = Results(self.waivers)
         self.journal = FileJournal(
             run.folder / "audit.jsonl", run=run.id, env=run.env, version=run.version, redact=run.redactor.redact
         )
@@ -203,6 +203,8 @@ class Controller(Marking):
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Know whether the loop came to its end: an exit, a stop or an error in between did not pass the gates."""
         started = time.monotonic()
+        if not self._is_distributed:
+            self.refuse_waivers()
         try:
             result = yield
         finally:
@@ -234,6 +236,11 @@ class Controller(Marking):
         self._current = item
         self.run.board.running(item.nodeid, self._limit(item))
         return None
+
+    def refuse_waivers(self) -> None:
+        """End the session before any gate runs when something is waived that can't be: ``pytest.UsageError``."""
+        if self.waivers and self.stage is not None:
+            waivers.refuse(self.waivers, self.seen)
 
     def _blocked_by(self) -> str:
         """Say which blocking gates failed; empty when all let the others run. They have all ended by now."""
@@ -331,8 +338,9 @@ class Controller(Marking):
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Outermost: judge, roll out, then let the reports be written, whatever other plugins do."""
         self.end_copies()
-        self._conclude(session)
-        session.exitstatus = self.record.exit_code
+        if session.exitstatus != pytest.ExitCode.USAGE_ERROR:  # nothing was run; pytest says why
+            self._conclude(session)
+            session.exitstatus = self.record.exit_code
         try:
             return (yield)
         except Exception as error:  # noqa: BLE001 - anybody's sessionfinish; the verdict and the reports stand anyway
@@ -365,6 +373,7 @@ class Controller(Marking):
             why = str(session.shouldfail or session.shouldstop or self._signals.first or "it was told to stop")
             self._problem("interrupted", Severity.CRITICAL, f"the gates were not run to their end: {why}")
         verdict = self._judge()
+        self._tell_waivers()
         self.record.reasons = list(verdict.reasons)
         self.record.interrupted = self._signals.first or (self._replay.death.interrupted if self._replay else "")
         self.journal.event(
@@ -384,6 +393,14 @@ class Controller(Marking):
             session.perform_collect()
         except (pytest.UsageError, session.Interrupted, session.Failed) as error:
             self._problem("collection-error", Severity.CRITICAL, str(error))
+
+    def _tell_waivers(self) -> None:
+        for node_id, waiver in self.waivers.items():
+            result = self.results.of(node_id)
+            if result.waiver is not None:
+                self.journal.event("waived", id=node_id, by=waiver.by, reason=waiver.reason, said=result.message)
+            elif result.outcome.lets_pass:
+                self.warn(f"{node_id} was waived without need: it is {result.outcome}")
 
     def _judge(self) -> Verdict:
         if self.run.board.escaped:

@@ -14,6 +14,7 @@ from deploy_guard.errors import DeployGuardError
 from deploy_guard.flow.model import Severity
 from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, Specifications, limit_all, prepare, settle
 from deploy_guard.session.run import Run
+from deploy_guard.session.waivers import waivers_of
 
 DATA = "deploy_guard"
 """The attribute of a report that carries what the record needs; plain data, so that it travels from a worker."""
@@ -27,6 +28,7 @@ class Marking:
         self.run = run
         self.seen: list[pytest.Item] = []
         self._by_id: dict[str, pytest.Item] = {}
+        self.waivers = waivers_of(config.option)
         self._packages = [root for root in run.roots if root.package]
         self._specifications = Specifications(run)
         limit_all(config, run.config.gate_timeout)
@@ -121,6 +123,12 @@ class Marking:
                 report.outcome = "skipped"
                 report.wasxfail = f"warn {spec.phase}: {data['message']}"
                 data["warned"] = True
+            elif item.nodeid in self.waivers and report.outcome == "failed":
+                waiver = self.waivers[item.nodeid]
+                report.outcome = "skipped"
+                report.wasxfail = f"waived by {waiver.by}: {waiver.reason}; it said: {data['message']}"
+                report.user_properties.append(("waived", f"by {waiver.by}: {waiver.reason}"))
+                data["waived"] = True
         if call.when == "teardown" and (evidence := item.stash.get(EVIDENCE, None)):
             data["evidence"] = [entry.to_json() for entry in evidence]
             report.user_properties.extend(("evidence", entry.text) for entry in evidence)
@@ -140,10 +148,12 @@ class Marking:
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-        """Call a warning a warning in the terminal."""
+        """Call a warning a warning in the terminal, and what was waived waived."""
         data = getattr(report, DATA, None)
         if data and data.get("warned"):
             return "warned", "w", ("WARNED", {"yellow": True})
+        if data and data.get("waived"):
+            return "waived", "W", ("WAIVED", {"yellow": True})
         return None
 
 

@@ -25,6 +25,7 @@ class Remote:
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Collect here as well, while the workers do, and run the blocking gates before anything is distributed."""
         self._controller.collect(session)
+        self._controller.refuse_waivers()
         return True if self._controller.run_blocking(session.items) else None
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import getdoc
 from typing import Any
 
 import pytest
 
-from deploy_guard.flow.model import Evidence, GateOutcome, GateResult, Phase
-from deploy_guard.flow.verdict import outcome_under
+from deploy_guard.flow.model import Evidence, GateOutcome, GateResult, Phase, Waiver
+from deploy_guard.flow.verdict import outcome_under, waive
 from deploy_guard.session.gates import SPEC, GateSpec
 from deploy_guard.session.marking import DATA
 
@@ -39,7 +40,8 @@ class Seen:
 class Results:
     """The results of a session, by item. Two items with one id never get here: they are a collection error."""
 
-    def __init__(self) -> None:
+    def __init__(self, waivers: Mapping[str, Waiver]) -> None:
+        self._waivers = waivers
         self._seen: dict[str, Seen] = {}
         self._early: dict[str, list[pytest.TestReport]] = {}
 
@@ -55,6 +57,8 @@ class Results:
         seen = self._seen[node_id]
         if seen.result is None:
             seen.result = _result(node_id, seen)
+            if node_id in self._waivers:
+                seen.result = waive(seen.result, self._waivers[node_id])
         return seen.result
 
     def all(self) -> list[GateResult]:
@@ -108,7 +112,7 @@ class Results:
         seen.died |= bool(data.get("died")) or str(report.when) not in ("setup", "call", "teardown")
         if data.get("evidence"):
             seen.evidence = data["evidence"]
-        if report.outcome == "failed" or data.get("warned"):
+        if report.outcome == "failed" or data.get("warned") or data.get("waived"):
             seen.failed_in = seen.failed_in or str(report.when)
         elif report.outcome == "skipped" or xfail:
             seen.skipped = True

@@ -39,6 +39,7 @@ from deploy_guard.roots import Root, packaged
 from deploy_guard.session import aftermath, spool
 from deploy_guard.session.nouns import known_release
 from deploy_guard.session.run import RUN_VARIABLE, Death, Run, Stage
+from deploy_guard.session.waivers import waivers_of
 
 GRACE = 3.0
 """Seconds that an item may run past its limit before it is ended from outside; the timeout inside comes first."""
@@ -106,6 +107,7 @@ def _refuse(config: pytest.Config) -> None:
         )
     if options.no_deploy and options.deploy_plan:
         raise pytest.UsageError("--no-deploy and --deploy-plan exclude each other: say which one is meant")
+    waivers_of(options)  # for its errors
     for name, package in (("timeout", "pytest-timeout"), ("html", "pytest-html"), ("junitxml", "pytest's JUnit XML")):
         if not config.pluginmanager.has_plugin(name):
             raise pytest.UsageError(
