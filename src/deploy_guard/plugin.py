@@ -26,6 +26,7 @@ _NEEDS_ENV = {
     "deploy_reports": "--deploy-reports",
     "deploy_waive": "--deploy-waive",
     "deploy_reason": "--deploy-reason",
+    "deploy_log_format": "--deploy-log-format",
 }
 _configured: list[pytest.Config] = []
 """Sessions of this process that are under way; more than none, and a release run would be inside a test."""
@@ -62,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--deploy-reports", metavar="DIR", help="where this run's files are written; by default reports/ENV."
+    )
+    group.addoption(
+        "--deploy-log-format",
+        choices=("human", "json"),
+        help="write the events of the run to standard error as well, as lines for people or as JSON lines.",
     )
     # Given by deploy-guard itself to the session it watches; xdist hands it on to its workers with all the rest.
     group.addoption("--deploy-run", help=argparse.SUPPRESS)

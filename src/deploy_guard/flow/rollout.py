@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -252,10 +253,16 @@ class Rollout:
     ) -> Any:
         # Intent before the act and outcome after it: a record that ends with an intent tells where a run died.
         self.journal.event(name, state="intent")
+        started = time.monotonic()
         try:
             result = act()
         except BaseException as error:  # every way out is written down, Ctrl-C included, and goes on to the caller
-            self.journal.event(name, state="failed", error=f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}"
+            self.journal.event(name, state="failed", seconds=_since(started), error=said)
             raise
-        self.journal.event(name, state="passed", **details(result))
+        self.journal.event(name, state="passed", seconds=_since(started), **details(result))
         return result
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 4)

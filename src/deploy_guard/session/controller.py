@@ -73,7 +73,12 @@ class Controller(Marking):
         self.record = new_record(run)
         self.results = Results(self.waivers)
         self.journal = FileJournal(
-            run.folder / "audit.jsonl", run=run.id, env=run.env, version=run.version, redact=run.redactor.redact
+            run.folder / "audit.jsonl",
+            run=run.id,
+            env=run.env,
+            version=run.version,
+            redact=run.redactor.redact,
+            echo=run.log,
         )
         self.stage: PytestStage | None = None
         self.rollout: Rollout | None = None
@@ -288,6 +293,22 @@ class Controller(Marking):
         self.results.add(report)
         if self._replay is None and self.run.spool >= 0:
             self._keep(report, plain=plain)
+        if report.when == "teardown" and self._replay is None:
+            self._tell(report.nodeid)
+
+    def _tell(self, node_id: str) -> None:
+        """Write down how a gate ended; what follows the gates writes its own events."""
+        result = self.results.find(node_id)
+        if result is not None and result.phase is Phase.GATE:
+            said = {"message": result.message} if result.message else {}
+            self.journal.event(
+                "gate",
+                id=result.id,
+                severity=result.severity,
+                outcome=result.outcome,
+                seconds=round(result.seconds, 4),
+                **said,
+            )
 
     def _keep(self, report: pytest.TestReport, *, plain: bool) -> None:
         """Put a report into the spool; the phases of an item that passed and said nothing share one entry."""

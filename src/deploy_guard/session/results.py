@@ -61,6 +61,11 @@ class Results:
                 seen.result = waive(seen.result, self._waivers[node_id])
         return seen.result
 
+    def find(self, node_id: str) -> GateResult | None:
+        """Return the result so far of an item that may be none of ours."""
+        known = self._known(node_id)
+        return self.of(known) if known is not None else None
+
     def all(self) -> list[GateResult]:
         """Return the results of all items, in collection order."""
         return [self.of(node_id) for node_id in self._seen]
@@ -122,11 +127,12 @@ class Results:
             seen.message = data.get("message") or _longrepr(report)
 
     def _find(self, node_id: str) -> Seen | None:
-        seen = self._seen.get(node_id)
-        if seen is None and "@" in node_id:
-            # pytest-xdist's loadgroup distribution appends the group to the id
-            seen = self._seen.get(node_id.rsplit("@", 1)[0])
-        return seen
+        known = self._known(node_id)
+        return self._seen[known] if known is not None else None
+
+    def _known(self, node_id: str) -> str | None:
+        # pytest-xdist's loadgroup distribution appends the group to the id.
+        return next((name for name in (node_id, node_id.rsplit("@", 1)[0]) if name in self._seen), None)
 
 
 def _result(node_id: str, seen: Seen) -> GateResult:

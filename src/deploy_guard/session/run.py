@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy_guard.config import EnvironmentConfig
 from deploy_guard.flow.model import Mode
+from deploy_guard.log import Sink
 from deploy_guard.redact import Redactor
 from deploy_guard.roots import Root
 
@@ -137,6 +138,7 @@ class Run:
     board: Board = field(default_factory=Board)
     spool: int = -1
     facts: int = -1
+    log: Sink | None = None
     death: Death | None = None
     pid: int = field(default_factory=os.getpid)
     interrupted: str = ""

@@ -201,8 +201,9 @@ class PytestStage:
             self._rollout.journal.event(kind, id=item.nodeid, state="intent")
         interrupted = self._controller.run_held(item, nextitem, interruptible=interruptible)
         if kind:
-            passed = self._controller.tally(item.nodeid).passed
-            self._rollout.journal.event(kind, id=item.nodeid, state="passed" if passed else "failed")
+            tally = self._controller.tally(item.nodeid)
+            state, seconds = "passed" if tally.passed else "failed", round(tally.seconds, 4)
+            self._rollout.journal.event(kind, id=item.nodeid, state=state, seconds=seconds)
         if not self._controller.tally(item.nodeid).passed and following is not None:
             self._controller.clear_stack(item, self.verdict)
         if interruptible and (interrupted or self._controller.told_to_end()):

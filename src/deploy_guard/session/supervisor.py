@@ -30,6 +30,7 @@ from typing import NoReturn
 import pytest
 
 from deploy_guard import config as configuration
+from deploy_guard import log
 from deploy_guard.config import EnvironmentConfig
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.flow.model import Mode
@@ -86,6 +87,9 @@ def enter(config: pytest.Config, *, nested: bool) -> None:
         raise pytest.UsageError(
             f"the reports folder {run.folder} can't be written to: {error}; name another one with --deploy-reports"
         ) from error
+    if options.deploy_log_format:
+        # A handle of its own: pytest takes the usual one away while tests run.
+        run.log = log.sink(os.dup(2), options.deploy_log_format, run.redactor.redact, os.environ)
     if not hasattr(os, "fork") or options.usepdb or options.trace:
         active = run
         run.pid = os.getpid()
