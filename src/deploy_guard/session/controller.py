@@ -18,6 +18,7 @@ from deploy_guard.ledger.journal import FileJournal
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.marks import RollbackTag
 from deploy_guard.report.files import new_record
+from deploy_guard.report.transcript import Transcript
 from deploy_guard.session import completeness, spool
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
@@ -68,6 +69,7 @@ class Controller(Marking):
         super().__init__(config, run)
         self.record = new_record(run)
         self.results = Results()
+        self.transcript = Transcript()
         self.journal = FileJournal(
             run.folder / "audit.jsonl", run=run.id, env=run.env, version=run.version, redact=run.redactor.redact
         )
@@ -245,6 +247,7 @@ class Controller(Marking):
         plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
         if not plain:
             self._redact(report)
+            self.transcript.add(report)
         if report.nodeid in self._tallies:
             self._count(report)
         self.results.add(report)
@@ -430,6 +433,7 @@ class Controller(Marking):
             record.reasons += self._later_reasons(stage)
         record.reasons.sort(key=lambda reason: -reason.severity.exit_code)  # the worst first, for every reader
         record.gates = self.results.all()
+        record.gates_seconds = self._gates_seconds if self._replay is None else 0.0
         record.seconds = time.monotonic() - self._start
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message

@@ -126,7 +126,6 @@ class Run:
     redactor: Redactor
     arguments: tuple[str, ...] = ()
     own_junit: bool = True
-    own_html: bool = True
     board: Board = field(default_factory=Board)
     spool: int = -1
     facts: int = -1
