@@ -431,11 +431,48 @@ def test_the_users_own_reports_are_written_too(checked: Project) -> None:
     assert result.code == 0, result.out
     for name in ("mine.xml", "mine.html", "reports/stage/junit.xml", "reports/stage/gate-report.html"):
         assert (checked.root / name).is_file(), name
+    theirs_page = (checked.root / "mine.html").read_text()
+    assert "data-jsonblob" in theirs_page, "it is pytest-html's own page"
+    assert "SHIPPED: shop v1.0.0 serves in stage" in theirs_page
+    assert "Severity" in theirs_page
+    assert "<h1>" in (result.folder / "gate-report.html").read_text()
     ours = ET.parse(result.folder / "junit.xml").find("testsuite")
     theirs = ET.parse(checked.root / "mine.xml").find("testsuite")
     assert ours is not None
     assert theirs is not None
     assert (ours.get("name"), theirs.get("name")) == ("shop.stage", "pytest")
+
+
+def test_the_gate_report_is_written_without_pytest_html_too(checked: Project) -> None:
+    result = checked.run("gates", "-p", "no:html", CHECK="fails")
+    assert (result.code, result.outcome) == (2, "rolled-back"), result.out
+    page = (result.folder / "gate-report.html").read_text()
+    assert "5xx rose" in page
+    assert "Failure in call" in page
+    assert 'id="gates/test_checks.py::test_serves"' in page
+
+
+def test_the_gate_report_tells_what_was_printed_and_where_it_ran(checked: Project) -> None:
+    checked.write("gates/test_said.py", "def test_said():\n 'Says what it sees.'\n print('<b>seen</b>'); assert 0\n")
+    job = {"BUILD_URL": "https://ci.example/job/shop/812/", "JOB_NAME": "shop", "BUILD_NUMBER": "812"}
+    for workers in ((), ("-n", "2")):
+        result = checked.run("gates", *workers, more=job)
+        page = (result.folder / "gate-report.html").read_text()
+        assert "&lt;b&gt;seen&lt;/b&gt;" in page
+        assert "Says what it sees." in page
+        assert '<a href="https://ci.example/job/shop/812/" rel="noreferrer">Jenkins shop #812</a>' in page
+        assert "VERSION=v1.0.0 pytest --deploy-env=stage gates" in page
+
+
+def test_the_gate_report_of_a_session_that_died_shows_what_was_recorded(checked: Project) -> None:
+    checked.write("gates/test_a.py", "def test_a():\n print('said before'); assert 0, 'first fault'\n")
+    checked.write("gates/test_z.py", "import os\ndef test_z(): os._exit(0)\n")
+    result = checked.run("gates")
+    assert result.code == 2, result.out
+    page = (result.folder / "gate-report.html").read_text()
+    assert "said before" in page
+    assert "first fault" in page
+    assert 'id="gates/test_z.py::test_z" data-o="died"' in page
 
 
 def test_reports_go_where_they_are_told_to(checked: Project) -> None:

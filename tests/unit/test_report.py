@@ -11,12 +11,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+import samples
 from conftest import Project
 
 import deploy_guard.report
 from deploy_guard.config import load
 from deploy_guard.flow.model import (
-    Evidence,
     GateOutcome,
     GateResult,
     Mode,
@@ -29,9 +29,10 @@ from deploy_guard.flow.model import (
     measure,
 )
 from deploy_guard.redact import Redactor
-from deploy_guard.report import finish, plain, terminal
+from deploy_guard.report import finish, page, plain, terminal
 from deploy_guard.report.files import ReportFolder, new_record, write_verdict
-from deploy_guard.report.html import GateReport, _bar
+from deploy_guard.report.html import GateReport
+from deploy_guard.report.transcript import Transcript
 from deploy_guard.session.run import Run
 
 
@@ -72,18 +73,21 @@ def hostile(run: Run) -> Any:
 
 
 def test_hostile_text_becomes_neither_markup_nor_a_leak(run: Run) -> None:
-    report = object.__new__(GateReport)
-    report._run, report._record = run, hostile(run)
-    page = report.decision()
-    assert "<script>" not in page
-    assert "canary-4711" not in page
+    theirs = GateReport(run, hostile(run)).decision()
+    assert "<script>" not in theirs
+    assert "canary-4711" not in theirs
+    transcript = Transcript()
+    transcript.add(samples.report(HOSTILE, "failed", HOSTILE, [(HOSTILE, HOSTILE)]))
     run.folder.mkdir()
-    plain.write_html(run, hostile(run))
+    page.write(run, hostile(run), transcript)
     plain.write_junit(run, hostile(run))
     write_verdict(run, hostile(run))
     for path in run.folder.iterdir():
         assert "canary-4711" not in path.read_text()
-    assert "<script>" not in (run.folder / "gate-report.html").read_text()
+    ours = (run.folder / "gate-report.html").read_text()
+    assert "<script>alert" not in ours
+    assert "&lt;script&gt;alert" in ours
+    assert not {"\x00", "\x1b"} & set(ours), "a control character is shown, not sent"
     assert ET.parse(run.folder / "junit.xml").find(".//failure") is not None
     assert "canary-4711" not in "\n".join(terminal.lines(run, hostile(run)))
 
@@ -103,21 +107,6 @@ def test_every_verdict_is_valid_against_the_schema_that_is_shipped(run: Run, out
 def test_a_real_runs_verdict_is_valid_too(project: Project) -> None:
     schema = json.loads((Path(deploy_guard.report.__file__).parent / "verdict.schema.json").read_text())
     jsonschema.validate(project.run("gates").verdict, schema)
-
-
-@pytest.mark.parametrize(
-    ("entry", "drawn"),
-    [
-        (measure("x", 50, warn=75, fail=85, unit="%"), True),
-        (measure("x", 5, fail=1), True),
-        (measure("x", 0, fail=0), True),
-        (Evidence("x", "text"), False),
-        (measure("x", None, fail=1), False),
-        (measure("x", 1), False),
-    ],
-)
-def test_bars_are_drawn_for_values_with_limits(entry: Evidence, drawn: bool) -> None:
-    assert ('class="bar"' in _bar(entry)) == drawn
 
 
 def test_the_folder_says_incomplete_first_and_interrupted_at_once(run: Run) -> None:
@@ -150,7 +139,7 @@ def test_a_report_that_cannot_be_written_is_a_critical_reason(run: Run, monkeypa
         raise OSError("disk full")
 
     run.folder.mkdir()
-    monkeypatch.setattr(plain, "write_html", full)
+    monkeypatch.setattr(page, "write", full)
     monkeypatch.setattr(finish, "write_verdict", full)
     record = new_record(run)
     record.outcome = Outcome.SHIPPED

@@ -13,7 +13,8 @@ from deploy_guard.session.run import Board, Stage
 
 
 def config(**options: Any) -> Any:
-    known = SimpleNamespace(**{"no_deploy": False, "deploy_plan": False, **options})
+    given = {"no_deploy": False, "deploy_plan": False, "deploy_waive": None, "deploy_reason": None, **options}
+    known = SimpleNamespace(**given)
     return SimpleNamespace(known_args_namespace=known, pluginmanager=SimpleNamespace(has_plugin=lambda _name: True))
 
 

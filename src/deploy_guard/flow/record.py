@@ -14,7 +14,10 @@ SCHEMA = 1
 
 @dataclass
 class Record:
-    """What is known of a run; complete when ``outcome`` is no longer ``incomplete``."""
+    """What is known of a run; complete when ``outcome`` is no longer ``incomplete``.
+
+    :param gates_seconds: how long all gates took together, side by side or not; 0 where only their own times are known.
+    """
 
     run: str
     name: str
@@ -28,6 +31,7 @@ class Record:
     target: str = ""
     started: str = ""
     seconds: float = 0.0
+    gates_seconds: float = 0.0
     outcome: Outcome = Outcome.INCOMPLETE
     reasons: list[Reason] = field(default_factory=list)
     gates: list[GateResult] = field(default_factory=list)

@@ -11,20 +11,20 @@ import pytest
 from deploy_guard.flow.model import Outcome, Reason, Severity
 from deploy_guard.flow.record import Record
 from deploy_guard.ledger.files import write_json
-from deploy_guard.report import plain, terminal
+from deploy_guard.report import page, plain, terminal
 from deploy_guard.report.files import write_verdict
+from deploy_guard.report.transcript import Transcript
 from deploy_guard.session.run import Run
 
 
-def finish(config: pytest.Config, run: Run, record: Record) -> None:
+def finish(config: pytest.Config, run: Run, record: Record, transcript: Transcript | None = None) -> None:
     """Make sure that every file of the run is there, write ``verdict.json`` last, and tell people.
 
     A file that can't be written (a full disk) is a critical reason of its own: the record is part of the promise.
     """
     try:
         _complete_junit(config, run, record)
-        if not (run.folder / "gate-report.html").is_file():
-            plain.write_html(run, record)
+        page.write(run, record, transcript)
     except OSError as error:
         record.reasons.append(Reason("record-incomplete", Severity.CRITICAL, f"a report can't be written: {error}"))
     try:

@@ -1,8 +1,7 @@
-"""The plainest JUnit and HTML files: written only when no pytest session lived long enough to write its own."""
+"""The plainest JUnit file: written only when no pytest session lived long enough to write its own."""
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape as escape_xml
 from xml.sax.saxutils import quoteattr
@@ -25,17 +24,6 @@ def write_junit(run: Run, record: Record) -> None:
         f'<testcase classname="rollout" name="verdict" time="{record.seconds:.3f}">'
         f"<failure message={quoteattr(record.headline)}>{escape_xml(_printable(text))}</failure>"
         "</testcase></testsuite></testsuites>\n",
-    )
-
-
-def write_html(run: Run, record: Record) -> None:
-    """Write a page that says what the terminal says."""
-    text = run.redactor.redact(summary(record))
-    write_atomically(
-        run.folder / "gate-report.html",
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(record.headline)}</title><body><h1>{escape(record.headline)}</h1>"
-        f"<pre>{escape(text)}</pre></body></html>\n",
     )
 
 

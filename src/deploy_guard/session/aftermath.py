@@ -14,7 +14,7 @@ from deploy_guard.errors import DeployGuardError
 from deploy_guard.flow.model import Outcome, Reason, Severity, StepOutcome, StepResult
 from deploy_guard.flow.record import Record
 from deploy_guard.ledger.store import FileStore
-from deploy_guard.report import plain
+from deploy_guard.report import page, plain
 from deploy_guard.report.files import ReportFolder, new_record, write_verdict
 from deploy_guard.session.nouns import configured_driver
 from deploy_guard.session.run import Death, Run
@@ -29,7 +29,7 @@ def refused(run: Run, _folder: ReportFolder) -> int:
         Reason("usage", Severity.CRITICAL, "pytest refused its options or could not load a conftest; it said why")
     )
     plain.write_junit(run, record)
-    plain.write_html(run, record)
+    page.write(run, record)
     write_verdict(run, record)
     return record.exit_code
 
@@ -73,7 +73,7 @@ def without_pytest(run: Run, _folder: ReportFolder, death: Death) -> int:
     record.interrupted = death.interrupted
     record.outcome = _go_back(run, record)
     plain.write_junit(run, record)
-    plain.write_html(run, record)
+    page.write(run, record)
     write_verdict(run, record)
     from deploy_guard.report import terminal
 

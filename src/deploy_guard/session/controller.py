@@ -20,6 +20,7 @@ from deploy_guard.ledger.journal import FileJournal
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.marks import RollbackTag
 from deploy_guard.report.files import new_record
+from deploy_guard.report.transcript import Transcript
 from deploy_guard.roots import Root, holding
 from deploy_guard.session import completeness, spool, waivers
 from deploy_guard.session.gates import SPEC
@@ -72,6 +73,7 @@ class Controller(Marking):
         super().__init__(config, run)
         self.record = new_record(run)
         self.results = Results(self.waivers)
+        self.transcript = Transcript()
         self.journal = FileJournal(
             run.folder / "audit.jsonl",
             run=run.id,
@@ -288,6 +290,7 @@ class Controller(Marking):
         plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
         if not plain:
             self._redact(report)
+            self.transcript.add(report)
         if report.nodeid in self._tallies:
             self._count(report)
         self.results.add(report)
@@ -497,6 +500,7 @@ class Controller(Marking):
         record.reasons.sort(key=lambda reason: -reason.severity.exit_code)  # the worst first, for every reader
         record.gates = self.results.all()
         record.sources = self._sources()
+        record.gates_seconds = self._gates_seconds if self._replay is None else 0.0
         record.seconds = time.monotonic() - self._start
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message

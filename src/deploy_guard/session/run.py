@@ -134,7 +134,6 @@ class Run:
     unnamed: tuple[str, ...] = ()
     named: bool = True
     own_junit: bool = True
-    own_html: bool = True
     board: Board = field(default_factory=Board)
     spool: int = -1
     facts: int = -1

@@ -39,16 +39,14 @@ def configure(config: pytest.Config) -> None:
         # No parent added the record's files to the command line (--pdb); pytest's own writers have not started yet.
         run.own_junit = False
         config.option.xmlpath = str(run.folder / ".junit.xml")
-    if config.option.htmlpath is None:
-        config.option.htmlpath = str(run.folder / "gate-report.html")
-        config.option.self_contained_html = True
     controller = Controller(config, run)
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(_fixtures(), "deploy_guard_fixtures")
     config.pluginmanager.register(controller, "deploy_guard_session")
-    from deploy_guard.report.html import GateReport
+    if getattr(config.option, "htmlpath", None) is not None:
+        from deploy_guard.report.html import GateReport
 
-    config.pluginmanager.register(GateReport(config, run, controller.record), "deploy_guard_html")
+        config.pluginmanager.register(GateReport(run, controller.record), "deploy_guard_html")
 
 
 def last_word(config: pytest.Config, code: int, error: BaseException | None) -> int:
@@ -74,7 +72,7 @@ def last_word(config: pytest.Config, code: int, error: BaseException | None) -> 
         record.notices.append(f"an error escaped from pytest: {type(error).__name__}: {error}")
     from deploy_guard.report import finish
 
-    finish.finish(config, run, record)
+    finish.finish(config, run, record, controller.transcript if controller is not None else None)
     run.board.done(record.exit_code)
     return record.exit_code
 

@@ -112,7 +112,7 @@ def _refuse(config: pytest.Config) -> None:
     if options.no_deploy and options.deploy_plan:
         raise pytest.UsageError("--no-deploy and --deploy-plan exclude each other: say which one is meant")
     waivers_of(options)  # for its errors
-    for name, package in (("timeout", "pytest-timeout"), ("html", "pytest-html"), ("junitxml", "pytest's JUnit XML")):
+    for name, package in (("timeout", "pytest-timeout"), ("junitxml", "pytest's JUnit XML")):
         if not config.pluginmanager.has_plugin(name):
             raise pytest.UsageError(
                 f"{package} is switched off, and a release run needs it; remove -p no:{name} "
@@ -154,7 +154,6 @@ def _describe(config: pytest.Config) -> Run:
         redactor=Redactor.from_environment(os.environ, environment.secret_groups),
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         own_junit=options.xmlpath is None,
-        own_html=options.htmlpath is None,
     )
 
 
@@ -204,8 +203,6 @@ def _arguments(config: pytest.Config, run: Run) -> list[str]:
         suite = f"{run.config.name}.{run.env}"
         extra += [f"--junitxml={run.folder / 'junit.xml'}"]
         extra += ["-o", f"junit_suite_name={suite}", "-o", "junit_logging=all"]
-    if run.own_html:
-        extra += [f"--html={run.folder / 'gate-report.html'}", "--self-contained-html"]
     return [*extra, *(str(arg) for arg in config.invocation_params.args), *_folders(config, run)]
 
 
