@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -74,6 +73,8 @@ def holding(roots: Iterable[Root], path: Path) -> Root | None:
 
 
 def _distribution(top: str) -> str:
+    import importlib.metadata
+
     names = [top] if top == "deploy_guard" else importlib.metadata.packages_distributions().get(top, [])
     for name in names:
         try:

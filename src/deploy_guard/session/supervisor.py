@@ -37,7 +37,7 @@ from deploy_guard.flow.model import Mode
 from deploy_guard.redact import Redactor
 from deploy_guard.report.files import ReportFolder
 from deploy_guard.roots import Root, packaged
-from deploy_guard.session import aftermath, spool
+from deploy_guard.session import spool
 from deploy_guard.session.nouns import known_release
 from deploy_guard.session.run import RUN_VARIABLE, Death, Run, Stage
 from deploy_guard.session.waivers import waivers_of
@@ -251,6 +251,8 @@ class _Watch:
             ended = self._session(self._arguments)
             if self._run.board.stage is Stage.DONE:
                 return self._run.board.code
+            from deploy_guard.session import aftermath  # hardly ever needed, and it costs what ten gates do
+
             death = self._death(ended)
             refused = os.WIFEXITED(ended) and os.WEXITSTATUS(ended) == int(pytest.ExitCode.USAGE_ERROR)
             if refused and not death.reports and not death.item:
@@ -336,6 +338,8 @@ class _Watch:
 
     def _end(self, why: str) -> None:
         if not self._killed_for:
+            from deploy_guard.session import aftermath
+
             self._killed_for = why
             aftermath.kill_family(self._child)
 
