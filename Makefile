@@ -49,6 +49,10 @@ coverage: $(VENV)/.installed-dev ## run the test suite and measure branch covera
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+screenshots: $(VENV)/.installed-dev ## write pictures of the gate report of each outcome to build/screenshots (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m browser build/screenshots
+	@echo "Look at build/screenshots"
+
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +67,4 @@ clean: ## stop the demonstration's service and remove what these targets made
 			echo "stopping the service of $$root ($$pid)"; kill "$$pid"; fi; done
 	rm -rf .deploy .deploy-guard examples/broken/.deploy-guard reports/stage $(VENV)
 
-.PHONY: help stage broken test coverage lint clean
+.PHONY: help stage broken test coverage screenshots lint clean
