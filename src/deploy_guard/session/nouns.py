@@ -19,7 +19,7 @@ def known_release(run: Run) -> Release:
         return Release(**found[0])
     from deploy_guard.probes.repo import Repo
 
-    return Repo(run.config.directory).release(run.version, os.environ)
+    return Repo.of(run.config).release(run.version, os.environ)
 
 
 def configured_driver(run: Run) -> Driver:
