@@ -76,9 +76,7 @@ class Repo:
     @property
     def commit(self) -> str | None:
         """The commit that is checked out, as 40 hex digits; None outside a repository or before the first commit."""
-        if isinstance(self._git, str) or not self._git.head.is_valid():
-            return None
-        return self._git.head.commit.hexsha
+        return None if isinstance(self._git, str) else self.resolve("HEAD")
 
     head = commit
 
@@ -195,7 +193,7 @@ class Repo:
         try:
             # In the folder, not at the top of the repository: that is where paths start.
             return git.Git(self.folder).execute(["git", *words], stdout_as_string=False)
-        except git.GitCommandError as error:
+        except git.exc.CommandError as error:  # a git program that is gone as well
             raise DeployGuardError(f"git {words[0]} failed: {_said(error)}") from error
 
     def release(self, version: str | None, environ: Mapping[str, str]) -> Release:
