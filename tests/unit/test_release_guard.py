@@ -106,6 +106,21 @@ def test_submodules_count(sandbox: Sandbox, tmp_path: Path) -> None:
     assert Repo(sandbox.path).dirty() == ["submodule at another commit: lib"]
 
 
+def test_what_git_was_told_not_to_look_at_is_named(sandbox: Sandbox) -> None:
+    for name in ("assumed", "skipped", "sparse"):
+        sandbox.commit(name, f"{name}/file")
+    sandbox.git("update-index", "--assume-unchanged", "assumed/file")
+    sandbox.git("update-index", "--skip-worktree", "skipped/file", "sparse/file")
+    (sandbox.path / "assumed/file").write_text("x")
+    (sandbox.path / "skipped/file").write_text("x")
+    (sandbox.path / "sparse/file").unlink()
+    assert Repo(sandbox.path).dirty() == [
+        "assumed to be unchanged, not looked at: assumed/file", "skipped, not looked at: skipped/file",
+    ]  # fmt: skip
+    assert Repo(sandbox.path / "skipped").dirty(["."]) == ["skipped, not looked at: skipped/file"]
+    assert Repo(sandbox.path).dirty(["sparse"]) == []
+
+
 def conflict(sandbox: Sandbox) -> None:
     sandbox.git("checkout", "--quiet", "-b", "other")
     sandbox.commit("Theirs")

@@ -129,11 +129,12 @@ class ReleaseGuard:
             there = tags.get(name)
         elif local is None and self._repo.is_shallow:
             found.problems.append(self._repo.why_no_tag(name))
-        found.facts["state"] = "free" if local is there is None else "a re-run: it stands at this commit"
         remote = f"on {self._rules.remote}"
         found.problems += self._misplaced(local, "here") + self._misplaced(there, remote)
         # A checkout in CI may copy the tag without its object; what the remote has is what counts.
         found.problems += self._lightweight(there, remote) if there is not None else self._lightweight(local, "here")
+        if not found.problems:
+            found.facts["state"] = "free" if local is there is None else "a re-run: it stands at this commit"
         return found
 
     def _begin(self) -> Findings:

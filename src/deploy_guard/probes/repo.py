@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -156,15 +157,28 @@ class Repo:
         if isinstance(self._git, str):
             raise DeployGuardError(self._git)
         wanted = [f":(literal){path}" for path in paths] or [":(top)"]
-        top = Path(str(self._git.working_tree_dir)).resolve()
-        inside = [path.resolve() for path in but if top in path.resolve().parents]
-        unwanted = [f":(exclude,top,literal){path.relative_to(top)}" for path in inside]
+        inside = [path.resolve() for path in but if self._top in path.resolve().parents]
+        unwanted = [f":(exclude,top,literal){path.relative_to(self._top)}" for path in inside]
         unwanted.append(":(exclude,top,glob)**/__pycache__/**")
         output = self._run(
             "status", "--porcelain=v2", "-z", "--untracked-files=normal", "--ignore-submodules=none", "--no-renames",
             "--", *wanted, *unwanted,
         )  # fmt: skip
-        return list(_offenders(output))
+        return [*_offenders(output), *self._hidden(wanted)]
+
+    def _hidden(self, wanted: Sequence[str]) -> Iterator[str]:
+        """What git was told not to look at: a change in it is shipped, and nobody sees it (git-update-index(1))."""
+        for entry in self._run("ls-files", "-v", "-z", "--full-name", "--", *wanted).split(b"\0"):
+            mark, path = entry[:1], entry[2:].decode("utf-8", "surrogateescape")
+            if mark.islower():
+                yield f"assumed to be unchanged, not looked at: {one_line(path)}"
+            elif mark == b"S" and os.path.lexists(os.path.join(self._top, path)):  # noqa: PTH118 - may be 100 000 files
+                yield f"skipped, not looked at: {one_line(path)}"
+
+    @property
+    def _top(self) -> Path:
+        assert not isinstance(self._git, str)
+        return Path(str(self._git.working_tree_dir)).resolve()
 
     def log(self, *words: str) -> bytes:
         """Return what ``git log`` prints; ``DeployGuardError`` with git's own words when it can't."""
@@ -192,7 +206,8 @@ class Repo:
 
         try:
             # In the folder, not at the top of the repository: that is where paths start.
-            return git.Git(self.folder).execute(["git", *words], stdout_as_string=False)
+            command = ["git", "--no-optional-locks", *words]  # gates may run at once
+            return git.Git(self.folder).execute(command, stdout_as_string=False)
         except git.exc.CommandError as error:  # a git program that is gone as well
             raise DeployGuardError(f"git {words[0]} failed: {_said(error)}") from error
 
