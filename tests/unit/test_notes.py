@@ -125,7 +125,11 @@ def test_what_a_commit_says_becomes_neither_markup_nor_a_command_to_the_terminal
 def test_the_users_settings_for_git_log_do_not_get_into_the_notes(sandbox: Sandbox) -> None:
     sandbox.tag("v1.0.0")
     sandbox.commit("Second")
-    sandbox.git("notes", "add", "-m", "a note on it")
+    gpg = sandbox.path.parent / "gpg"
+    gpg.write_text('#!/bin/sh\necho "gpg: this would be in the log" >&2; exit 1\n')
+    gpg.chmod(0o755)
+    sandbox.raw_commit(b"Third\n", b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n")
+    sandbox.git("config", "gpg.program", str(gpg))
     for key, value in (
         ("log.showSignature", "true"),
         ("color.ui", "always"),
@@ -133,7 +137,12 @@ def test_the_users_settings_for_git_log_do_not_get_into_the_notes(sandbox: Sandb
         ("format.pretty", "oneline"),
     ):
         sandbox.git("config", key, value)
-    assert subjects(notes(sandbox)) == ["Second"]
+    found = notes(sandbox)
+    assert (subjects(found), found.entries[0].hash, found.date[:10]) == (
+        ["Third", "Second"],
+        sandbox.head,
+        "2026-01-02",
+    )
 
 
 def test_only_commits_that_touch_the_paths_count_and_tags_are_those_of_the_service(sandbox: Sandbox) -> None:

@@ -157,7 +157,7 @@ def collect(
     merges = repo.count("--merges", commits, *where) if not total else 0
     limit = [f"--max-count={n}"] if n is not None else []
     output = repo.log(
-        "-z", "--no-merges", "--no-show-signature", "--no-notes", "--no-color", "--encoding=UTF-8",
+        "-z", "--no-merges", "--no-show-signature", "--no-color", "--encoding=UTF-8",
         f"--format=tformat:{'%x00'.join(_FIELDS)}", *limit, commits, *where,
     )  # fmt: skip
     date = repo.log("-1", "--no-show-signature", "--format=%cI", "HEAD").decode().strip()
