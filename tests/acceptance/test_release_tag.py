@@ -210,3 +210,21 @@ def test_the_tag_of_a_monorepos_service_has_its_name_in_it(shop: Project, work: 
     result = shop.run("--deploy-tag")
     assert (result.code, result.outcome) == (0, "shipped"), result.out
     assert bare.tags == {"shop/v1.0.0": work.head}
+
+
+def test_a_session_that_dies_while_it_tags_has_shipped_and_the_next_run_tags(
+    shop: Project, work: Sandbox, bare: Sandbox
+) -> None:
+    shop.write(
+        "conftest.py",
+        "import os\ndef pytest_runtest_logstart(nodeid):\n"
+        " if nodeid == 'rollout::tag' and 'DIE' in os.environ: os._exit(0)\n",
+    )
+    work.git("add", "-A")
+    work.git("commit", "-qm", "A plugin")
+    result = shop.run("--deploy-tag", DIE="yes")
+    assert (result.code, result.outcome) == (2, "shipped"), result.out
+    assert "rolled" not in result.verdict["headline"].lower()
+    assert (shop.root / ".deploy/stage/current/app.txt").read_text() == "one"
+    again = shop.run("--deploy-tag")
+    assert (again.code, again.outcome, bare.tags) == (0, "unchanged", {"v1.0.0": work.head}), again.out

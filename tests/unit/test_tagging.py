@@ -251,3 +251,77 @@ def test_two_runs_at_once_end_with_one_tag(sandbox: Sandbox, bare: Sandbox, tmp_
         thread.join()
     assert all(isinstance(end, TagResult) for end in ended), ended
     assert bare.tags == {TAG: sandbox.head}
+
+
+def test_a_remote_that_goes_away_during_a_push_that_fails_leaves_no_tag(sandbox: Sandbox, bare: Sandbox) -> None:
+    sandbox.hook("pre-push", f"mv {bare.path} {bare.path}.away; exit 1")
+    said = refused(sandbox)
+    assert "could not be pushed to origin" in said
+    assert "was removed again" in said
+    assert sandbox.tags == {}
+
+
+def test_a_signature_that_never_comes_leaves_no_tag(
+    sandbox: Sandbox, bare: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagging, "_LOCAL", 3.0)
+    gpg = tmp_path / "gpg"
+    gpg.write_text("#!/bin/sh\nexec sleep 60\n")
+    gpg.chmod(0o755)
+    sandbox.git("config", "tag.gpgSign", "true")
+    sandbox.git("config", "gpg.program", str(gpg))
+    said = refused(sandbox)
+    assert "v1.2.3 could not be made" in said
+    assert "ran longer than 3 s" in said
+    assert (sandbox.tags, bare.tags) == ({}, {})
+
+
+def test_an_interruption_right_after_the_tag_was_made_removes_it(
+    sandbox: Sandbox, bare: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = gitremote.git
+
+    def interrupted(folder: Path, *words: str, **options: object) -> object:
+        result = real(folder, *words, **options)  # type: ignore[arg-type]
+        if words[0] == "tag":
+            assert list(sandbox.tags) == [TAG]
+            raise KeyboardInterrupt("SIGTERM")
+        return result
+
+    monkeypatch.setattr(tagging, "git", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tagged(sandbox)
+    assert (sandbox.tags, bare.tags) == ({}, {})
+
+
+def test_a_tag_that_could_not_be_removed_is_said_to_be_still_here(sandbox: Sandbox, bare: Sandbox) -> None:
+    sandbox.hook("pre-push", "touch $(git rev-parse --git-dir)/refs/tags/v1.2.3.lock; exit 1")
+    said = refused(sandbox)
+    assert "The local tag v1.2.3 is still here" in said
+    assert list(sandbox.tags) == [TAG]
+    (sandbox.path / ".git/refs/tags/v1.2.3.lock").unlink()
+    (sandbox.path / ".git/hooks/pre-push").unlink()
+    assert tagged(sandbox).said == "v1.2.3 pushed to origin", "the next run makes up for it"
+
+
+@pytest.mark.parametrize(
+    ("command", "configured", "used"),
+    [
+        (None, None, "ssh -oBatchMode=yes"),
+        ("/usr/bin/ssh -i key", None, "/usr/bin/ssh -i key -oBatchMode=yes"),
+        (None, "ssh -p 2222", "ssh -p 2222 -oBatchMode=yes"),
+        ("plink -batch", "ssh -p 2222", "plink -batch"),
+        ("'", None, "'"),
+    ],
+)
+def test_nobody_is_asked_for_a_password_and_the_users_own_ssh_is_kept(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, command: str | None, configured: str | None, used: str
+) -> None:
+    if configured:
+        sandbox.git("config", "core.sshCommand", configured)
+    given = {"PATH": "/bin", "SSH_ASKPASS": "a-window", "GIT_ASKPASS": "of-the-ci"}
+    quiet = gitremote._quiet(sandbox.path, given | ({"GIT_SSH_COMMAND": command} if command else {}))
+    assert quiet["GIT_SSH_COMMAND"] == used
+    assert (quiet["GIT_TERMINAL_PROMPT"], quiet["GIT_ASKPASS"]) == ("0", "of-the-ci")
+    assert "SSH_ASKPASS" not in quiet
+    assert "GIT_SSH_COMMAND" not in gitremote._quiet(sandbox.path, {**given, "GIT_SSH": "my-ssh"})
