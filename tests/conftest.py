@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gitrepo import HERMETIC, TOLD_BY_CI, Sandbox, new
 
 FILE_DRIVER = '''
 import json
@@ -213,4 +214,21 @@ def project(tmp_path: Path) -> Project:
     made.write("deploy-guard.toml", 'name = "shop"\ngates = ["gates"]\n')
     made.write("gates/conftest.py", FILE_DRIVER)
     made.write("gates/test_first.py", PASSING)
+    return made
+
+
+@pytest.fixture
+def hermetic_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git as on an empty machine, outside of any CI service."""
+    for name in TOLD_BY_CI:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in HERMETIC.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, hermetic_git: None) -> Sandbox:
+    """A repository with one commit."""
+    made = new(tmp_path / "work")
+    made.commit("Begin")
     return made

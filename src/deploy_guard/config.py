@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,12 +16,15 @@ from deploy_guard import configfile
 from deploy_guard.configfile import find
 from deploy_guard.duration import seconds_of
 from deploy_guard.errors import ConfigurationError
+from deploy_guard.probes.versions import PLACE, Versions, is_tag_name
 from deploy_guard.roots import Root, locate, packaged
 
-__all__ = ["Configuration", "EnvironmentConfig", "HostLimits", "Limits", "find", "gate_roots", "load"]
+__all__ = ["Configuration", "EnvironmentConfig", "HostLimits", "Limits", "Releases", "find", "gate_roots", "load"]
 
 DEFAULT_ENVIRONMENTS = ("dev", "stage", "prod")
 DRIVERS = ("local", "compose", "kubernetes")
+UNGUARDED = ("dev",)
+"""Environments where the release guard is off unless the configuration says otherwise."""
 _SECRET_KEY = re.compile(r"(password|passwd|secret|token|api[-_]?key|private[-_]?key|credential)", re.IGNORECASE)
 _NOT_SECRET = ("secrets",)
 
@@ -65,6 +68,24 @@ class HostLimits(_Model):
     paths: tuple[str, ...] = ("/",)
 
 
+@dataclass(frozen=True)
+class Releases:
+    """How releases are named, and how strictly they are guarded.
+
+    :param guard: the working tree, the commit, the version and the tag are judged.
+    :param versions: what a version and its tag look like.
+    :param paths: the folders and files that the service is made of, beside the configuration file; empty for the
+        whole repository.
+    :param remote: the name of the git remote that knows all tags.
+    """
+
+    guard: bool = True
+    versions: Versions = field(default_factory=Versions)
+    paths: tuple[str, ...] = ()
+    allow_downgrade: bool = False
+    remote: str = "origin"
+
+
 class _Shared(_Model):
     required_variables: tuple[str, ...] | None = None
     secrets: tuple[Group, ...] | None = None
@@ -76,6 +97,13 @@ class _Shared(_Model):
     gate_timeout: Duration | None = None
     rollback: Literal["auto", "off"] | None = None
     ledger: str | None = None
+    release_guard: bool | None = None
+    tag: str | None = None
+    tag_remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")] | None = None
+    version_pattern: str | None = None
+    pre_releases: bool | None = None
+    allow_downgrade: bool | None = None
+    paths: tuple[str, ...] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     host: dict[str, Any] = Field(default_factory=dict)
 
@@ -91,6 +119,31 @@ class _Shared(_Model):
     def _known_ledger(cls, value: str | None) -> str | None:
         if value is not None and value != "target" and not value.startswith(("sqlite:///", "postgresql://")):
             raise ValueError('use sqlite:///FILE, postgresql://… or "target"')
+        return value
+
+    @field_validator("tag")
+    @classmethod
+    def _names_a_tag(cls, value: str | None) -> str | None:
+        if value is not None and value.count(PLACE) != 1:
+            raise ValueError('write the place of the version into it, once, as in "shop/{version}"')
+        if value is not None and not is_tag_name(value.replace(PLACE, "v1.2.3")):
+            raise ValueError("git accepts no tag of that name")
+        return value
+
+    @field_validator("version_pattern")
+    @classmethod
+    def _regular(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from error
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _relative(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and any(not path.strip() or "\0" in path or Path(path).is_absolute() for path in value):
+            raise ValueError("write paths that start at the configuration file's folder")
         return value
 
 
@@ -138,6 +191,7 @@ class EnvironmentConfig:
     version_path: str
     settings: Mapping[str, Any]
     host: HostLimits
+    releases: Releases
     rollback: str
     ledger: str | None
     variables: tuple[str, ...]
@@ -198,6 +252,13 @@ class Configuration:
             version_path=pick("version_path", "version"),
             settings=_merged(file.settings, own.settings),
             host=host,
+            releases=Releases(
+                guard=pick("release_guard", env not in UNGUARDED),
+                versions=Versions(pick("tag", PLACE), pick("version_pattern", ""), pick("pre_releases", False)),
+                paths=pick("paths", ()),
+                allow_downgrade=pick("allow_downgrade", False),
+                remote=pick("tag_remote", "origin"),
+            ),
             rollback=pick("rollback", "auto"),
             ledger=pick("ledger", None),
             variables=file.variables,

@@ -40,6 +40,10 @@ class RollbackFailed(DeployGuardError):
     """What was there before could not be brought back."""
 
 
+class TagFailed(DeployGuardError):
+    """The tag of a release could not be made or pushed; the release itself stays as it is."""
+
+
 class VerifyFailed(DeployGuardError):
     """After a rollback the target is not what the snapshot says.
 

@@ -23,6 +23,7 @@ _NEEDS_ENV = {
     "deploy_version": "--deploy-version",
     "no_deploy": "--no-deploy",
     "deploy_plan": "--deploy-plan",
+    "deploy_tag": "--deploy-tag",
     "deploy_reports": "--deploy-reports",
     "deploy_waive": "--deploy-waive",
     "deploy_reason": "--deploy-reason",
@@ -60,6 +61,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--deploy-plan",
         action="store_true",
         help="run the gates, then only plan the rollout and write plan.json; exit as the gates say.",
+    )
+    group.addoption(
+        "--deploy-tag",
+        action="store_true",
+        help="tag the release, with its notes, once it is verified, and push the tag; when that fails the release "
+        "stays, and the exit code is 1.",
     )
     group.addoption(
         "--deploy-reports", metavar="DIR", help="where this run's files are written; by default reports/ENV."

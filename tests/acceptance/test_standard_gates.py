@@ -10,7 +10,7 @@ from conftest import Project
 
 GATES = Path(__file__).resolve().parents[2] / "gates"
 GOOD = {"SERVICE_URL": "http://127.0.0.1:1", "TOKEN": "only-a-test-value"}
-EASY = "[host]\ndisk = { warn = 99, fail = 100 }\nmemory = { warn = 99, fail = 100 }\n"
+EASY = "release-guard = false\n[host]\ndisk = { warn = 99, fail = 100 }\nmemory = { warn = 99, fail = 100 }\n"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def standard(project: Project) -> Project:
 def test_they_pass_where_all_is_well(standard: Project) -> None:
     result = standard.run("gates", "--no-deploy", more=GOOD)
     assert (result.code, result.outcome) == (0, "checked"), result.out
-    assert len(result.verdict["gates"]) == 4
+    assert len(result.verdict["gates"]) == 8
     assert result.gate("test_memory_is_left")["evidence"][0]["unit"] == "%"
 
 

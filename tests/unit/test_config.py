@@ -11,6 +11,7 @@ from deploy_guard.configfile import gate_folders
 from deploy_guard.drivers import load_driver, make_driver
 from deploy_guard.drivers.base import Context
 from deploy_guard.duration import seconds_of
+from deploy_guard.probes.versions import Versions
 
 FULL = """
 name = "shop"
@@ -213,3 +214,29 @@ def test_drivers_that_are_not_there_are_told(tmp_path: Path) -> None:
         make_driver("local", {"root": "a", "artifact": "b", "ready-url": "http://u:p@h/"}, context)
     with pytest.raises(ConfigurationError, match="begins with http"):
         make_driver("local", {"root": "a", "artifact": "b", "ready-url": "h"}, context)
+
+
+def test_releases_are_guarded_everywhere_but_in_dev(tmp_path: Path) -> None:
+    (tmp_path / "deploy-guard.toml").write_text('tag = "shop/{version}"\n[env.qa]\n[env.prod]\npre-releases = true\n')
+    config = load(tmp_path / "deploy-guard.toml", directory=tmp_path)
+    assert [config.for_env(env).releases.guard for env in ("dev", "stage", "prod", "qa")] == [False, True, True, True]
+    prod = config.for_env("prod").releases
+    assert prod.versions == Versions("shop/{version}", pre_releases=True)
+    assert (prod.paths, prod.allow_downgrade, prod.remote) == ((), False, "origin")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('tag = "release"', 'write the place of the version into it, once, as in "shop/{version}"'),
+        ('tag = "{version}/{version}"', "once"),
+        ('tag = "a b/{version}"', "git accepts no tag of that name"),
+        ('version-pattern = "v("', "no regular expression"),
+        ('paths = ["/srv/shop"]', "start at the configuration file's folder"),
+        ('paths = [" "]', "start at the configuration file's folder"),
+        ('tag-remote = "--upload-pack=x"', "tag-remote"),
+        ("release-guard = 3", "release-guard"),
+    ],
+)
+def test_a_wrong_rule_for_releases_is_named(tmp_path: Path, text: str, words: str) -> None:
+    assert words in refused(tmp_path, text + "\n")

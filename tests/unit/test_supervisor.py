@@ -13,8 +13,8 @@ from deploy_guard.session.run import Board, Stage
 
 
 def config(**options: Any) -> Any:
-    given = {"no_deploy": False, "deploy_plan": False, "deploy_waive": None, "deploy_reason": None, **options}
-    known = SimpleNamespace(**given)
+    given = {"no_deploy": False, "deploy_plan": False, "deploy_tag": False, "deploy_waive": None, "deploy_reason": None}
+    known = SimpleNamespace(**{**given, **options})
     return SimpleNamespace(known_args_namespace=known, pluginmanager=SimpleNamespace(has_plugin=lambda _name: True))
 
 
@@ -28,6 +28,9 @@ def test_windows_can_only_check(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(pytest.UsageError, match="exclude each other"):
         supervisor._refuse(config(no_deploy=True, deploy_plan=True))
+    for other in ("no_deploy", "deploy_plan"):
+        with pytest.raises(pytest.UsageError, match="--deploy-tag tags what was rolled out"):
+            supervisor._refuse(config(deploy_tag=True, **{other: True}))
 
 
 def test_a_board_keeps_what_each_side_writes() -> None:

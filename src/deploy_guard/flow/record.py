@@ -10,6 +10,8 @@ from deploy_guard.flow.model import GateOutcome, GateResult, Mode, Outcome, Phas
 from deploy_guard.flow.verdict import exit_code
 
 SCHEMA = 1
+TAG_FAILED = "tag-failed"
+"""The code of the reason that a verified release could not be tagged."""
 
 
 @dataclass
@@ -17,6 +19,8 @@ class Record:
     """What is known of a run; complete when ``outcome`` is no longer ``incomplete``.
 
     :param gates_seconds: how long all gates took together, side by side or not; 0 where only their own times are known.
+    :param notes: the release notes as plain text, redacted; what commits say in them is anybody's. Empty where there is
+        no repository.
     """
 
     run: str
@@ -40,6 +44,7 @@ class Record:
     changes: list[dict[str, str]] = field(default_factory=list)
     digest: str = ""
     sources: list[dict[str, Any]] = field(default_factory=list)
+    notes: str = ""
     recovered: str = ""
     interrupted: str = ""
     usage_error: bool = False
@@ -95,9 +100,12 @@ class Record:
         """What to do now, in one line."""
         first = next((r for r in self.reasons if r.severity is not Severity.WARN), None)
         cause = f"{first.id or first.code}" if first else "the reasons above"
+        done = f"look at {cause}" if first else "nothing to do"
+        if first is not None and first.code == TAG_FAILED:
+            done = f"the release serves and stays; mend {cause}, then run again to tag it"
         return {
-            Outcome.SHIPPED: "nothing to do" if not first else f"look at {cause}",
-            Outcome.UNCHANGED: "nothing to do" if not first else f"look at {cause}",
+            Outcome.SHIPPED: done,
+            Outcome.UNCHANGED: done,
             Outcome.UNHEALTHY: f"nothing was changed; look at {cause}, then release a fix",
             Outcome.WITHHELD: f"nothing was changed; mend {cause}, then run again",
             Outcome.ROLLED_BACK: f"nothing to undo; mend {cause}, then release again",
@@ -140,6 +148,7 @@ class Record:
             "plan_digest": self.digest or None,
             "changes": self.changes,
             "sources": self.sources,
+            "notes": self.notes or None,
             "gates": [gate.to_json() for gate in self.gates],
             "steps": [step.to_json() for step in self.steps],
         }

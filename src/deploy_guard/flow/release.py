@@ -5,6 +5,7 @@ Ordinary Python over two small protocols, so that it is tested without pytest an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from deploy_guard.flow.model import Mode, Outcome
 
 PLAN, SNAPSHOT, APPLY, WAIT = "plan", "snapshot", "apply", "wait"
 RECOVER, ROLLBACK, VERIFY = "recover", "rollback", "verify"
+TAG = "tag"
 
 
 class Interrupted(Exception):  # a fact about the run, not an error of the program
@@ -70,17 +72,28 @@ class RolloutState(Protocol):
         ...
 
 
-def release(stage: Stage, state: RolloutState, mode: Mode, *, keep_going: Callable[[], bool] = lambda: True) -> Outcome:
+def release(
+    stage: Stage,
+    state: RolloutState,
+    mode: Mode,
+    *,
+    keep_going: Callable[[], bool] = lambda: True,
+    tag: bool = False,
+) -> Outcome:
     """Take a release from go to its end.
 
     :param keep_going: asked once, after the last check passed: False when the run was interrupted meanwhile.
+    :param tag: a release that is verified, or was there and is healthy, gets its tag.
     """
     try:
-        return _forward(stage, state, mode, keep_going)
+        outcome = _forward(stage, state, mode, keep_going)
     except Interrupted:
         if state.applying:
             return roll_back(stage, state)
         return Outcome.INTERRUPTED
+    if tag and outcome in (Outcome.SHIPPED, Outcome.UNCHANGED):
+        _tag(stage)
+    return outcome
 
 
 def _forward(stage: Stage, state: RolloutState, mode: Mode, keep_going: Callable[[], bool]) -> Outcome:
@@ -102,6 +115,12 @@ def _forward(stage: Stage, state: RolloutState, mode: Mode, keep_going: Callable
     if not state.applying:
         return Outcome.WITHHELD
     return roll_back(stage, state)
+
+
+def _tag(stage: Stage) -> None:
+    # The release is verified and its record is closed: neither a tag that fails nor an interruption takes it back.
+    with contextlib.suppress(Interrupted):
+        stage.step(TAG)
 
 
 def roll_back(stage: Stage, state: RolloutState) -> Outcome:

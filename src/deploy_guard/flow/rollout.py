@@ -43,6 +43,7 @@ class Rollout:
 
     :param source: gives the driver; called once, when the first step needs it.
     :param timeout: seconds for wait; rollback and verify have as much again, each.
+    :param tagger: makes the release's tag and says what it did.
     """
 
     run: str
@@ -58,6 +59,7 @@ class Rollout:
     driver_name: str = ""
     rollback_names: tuple[str, ...] = ()
     on_applying: Callable[[], None] = lambda: None
+    tagger: Callable[[], str] = str
     plan_: Plan | None = None
     snapshot_: Snapshot | None = None
     saved: dict[str, Any] = field(default_factory=dict)
@@ -166,6 +168,11 @@ class Rollout:
         plan = self._planned()
         self._act("wait", lambda: self.driver.wait(plan, Deadline.after(self.timeout)))
         return "healthy"
+
+    def tag(self) -> str:
+        """Tag the release, which is verified."""
+        said: str = self._act("tag", self.tagger)
+        return said
 
     def rollback(self) -> str:
         """Bring the snapshot back with the driver."""

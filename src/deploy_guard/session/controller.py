@@ -26,7 +26,7 @@ from deploy_guard.session import completeness, spool, waivers
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.marking import DATA, Marking
-from deploy_guard.session.nouns import configured_driver, known_release
+from deploy_guard.session.nouns import configured_driver, known_notes, known_release, tag_run
 from deploy_guard.session.remote import Remote
 from deploy_guard.session.replay import Replay, new_report, not_run_reports
 from deploy_guard.session.results import Results, is_blocking, is_post_check
@@ -190,7 +190,8 @@ class Controller(Marking):
         self.config.stash[SESSION] = session
         self.rollout = self._make_rollout()
         self.stage = PytestStage(self, session, self.rollout)
-        held = self.stage.hold(_STEPS[self.run.mode], checks)
+        steps = _STEPS[self.run.mode] + ((way.TAG,) if self.run.tag else ())
+        held = self.stage.hold(steps, checks)
         self._held = set(held)
         items[:] = [*self._gates, *held]
         gc.freeze()  # items live to the end: a collector that need not look through them makes each gate cheaper
@@ -470,7 +471,9 @@ class Controller(Marking):
             stage.withhold("not deployed: --no-deploy")
             return Outcome.CHECKED
         try:
-            outcome = way.release(stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end())
+            outcome = way.release(
+                stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end(), tag=self.run.tag
+            )
         except Exception as error:
             if not rollout.applying:
                 raise
@@ -501,6 +504,7 @@ class Controller(Marking):
         record.gates = self.results.all()
         record.sources = self._sources()
         record.gates_seconds = self._gates_seconds if self._replay is None else 0.0
+        self._note()
         record.seconds = time.monotonic() - self._start
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message
@@ -517,6 +521,12 @@ class Controller(Marking):
             if not is_post_check(item):
                 counted[files[item.path]] += 1
         return [{"root": r.name, "package": r.package or None, "gates": counted[r]} for r in self.run.roots]
+
+    def _note(self) -> None:
+        """Attach the release notes; a release never fails for want of them."""
+        self.record.notes, why_not = known_notes(self.run)
+        if why_not:
+            self.warn(f"the release notes could not be made: {why_not}")
 
     def _describe(self, rollout: Rollout) -> None:
         record = self.record
@@ -541,11 +551,12 @@ class Controller(Marking):
             ran = result.outcome is not GateOutcome.NOT_RUN and result.phase is Phase.POST_CHECK
             if ran and (reason := gate_reason(result)) is not None:
                 reasons.append(reason)
-        reasons += [
-            Reason(f"{step.name}-failed", Severity.CRITICAL, step.message or "failed", f"rollout::{step.name}")
-            for step in stage.results
-            if step.outcome == "failed"
-        ]
+        for step in stage.results:
+            if step.outcome == "failed":
+                # What is verified serves: a tag can be made up for by the next run.
+                severity = Severity.RECOVERABLE if step.name == way.TAG else Severity.CRITICAL
+                code, text = f"{step.name}-failed", step.message or "failed"
+                reasons.append(Reason(code, severity, text, f"rollout::{step.name}"))
         if self._signals.first and not any(r.code == "interrupted" for r in self.record.reasons):
             text = f"the run was told to end by {self._signals.first}"
             reasons.append(Reason("interrupted", Severity.CRITICAL, text))
@@ -582,6 +593,7 @@ class Controller(Marking):
             driver_name=self.run.config.driver or "",
             rollback_names=tuple(function.__name__ for function, _, _ in self.rollbacks()),
             on_applying=self._applying,
+            tagger=lambda: tag_run(self.run),
         )
 
     def _applying(self) -> None:
@@ -633,7 +645,7 @@ class Controller(Marking):
             # Not the item's own: pytest turns those into reports. A listener of another plugin broke the row.
             if self.stage is not None:
                 self.clear_stack(item, self.stage.verdict)
-            if interruptible:
+            if interruptible and item.name != way.TAG:  # what is verified is not undone for the sake of its tag
                 raise
             self.warn(f"{item.nodeid}: a plugin failed: {type(error).__name__}: {error}")
             self._insist(item)

@@ -124,7 +124,7 @@ def machine() -> Machine:
 @pytest.fixture(scope="session")
 def repo(deploy_config: EnvironmentConfig) -> Repo:
     """The git repository of the configuration file."""
-    return Repo(deploy_config.directory)
+    return Repo.of(deploy_config)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 
 from deploy_guard.drivers.base import Context, Driver, Release
-from deploy_guard.errors import ConfigurationError
+from deploy_guard.errors import ConfigurationError, DeployGuardError, TagFailed
 from deploy_guard.session import spool
 from deploy_guard.session.run import Run
+
+NOTED = 200
+"""Commits that the notes of a run name; a first release may have tens of thousands."""
 
 
 def known_release(run: Run) -> Release:
@@ -19,7 +23,52 @@ def known_release(run: Run) -> Release:
         return Release(**found[0])
     from deploy_guard.probes.repo import Repo
 
-    return Repo(run.config.directory).release(run.version, os.environ)
+    return Repo.of(run.config).release(run.version, os.environ)
+
+
+def known_notes(run: Run) -> tuple[str, str]:
+    """Return the release notes as text and, where they can't be made, why not; both empty outside a repository."""
+    if run.facts >= 0 and len(found := spool.read(run.facts)) > 1:
+        return found[1]["notes"], found[1]["why_not"]
+    from deploy_guard.probes.repo import Repo
+
+    if Repo.of(run.config).problem:
+        return "", ""
+    from deploy_guard.report.notes import notes_for
+    from deploy_guard.report.notes_text import as_text
+
+    rules, name = run.config.releases, run.config.name
+    try:
+        notes = notes_for(run.config.directory, rules, name=name, version=run.version, n=NOTED)
+    except DeployGuardError as error:
+        return "", error.what
+    return run.redactor.redact(as_text(notes)), ""
+
+
+def find_facts(run: Run) -> None:
+    """In the watching parent: find out for the session what it will ask for, while it runs the gates."""
+    try:
+        release = known_release(run)
+    except DeployGuardError:
+        return  # the session meets the same error where somebody can see it
+    spool.write(run.facts, asdict(release))
+    notes, why_not = known_notes(run)
+    spool.write(run.facts, {"notes": notes, "why_not": why_not})
+
+
+def tag_run(run: Run) -> str:
+    """Tag what the run released, with the notes as the tag's message; returns one line for people.
+
+    :raises TagFailed: with git's own words.
+    """
+    from deploy_guard.probes.tagging import tag_release
+
+    release, rules = known_release(run), run.config.releases
+    if release.version is None or release.commit is None:
+        raise TagFailed("a release without a version or a commit can't be tagged")
+    tag = rules.versions.tag_of(release.version)
+    notes, _ = known_notes(run)
+    return tag_release(run.config.directory, tag, release.commit, notes or tag, rules.remote).said
 
 
 def configured_driver(run: Run) -> Driver:

@@ -133,6 +133,7 @@ class Run:
     arguments: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
     named: bool = True
+    tag: bool = False
     own_junit: bool = True
     board: Board = field(default_factory=Board)
     spool: int = -1

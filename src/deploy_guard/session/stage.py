@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy_guard.flow.model import StepOutcome, StepResult
-from deploy_guard.flow.release import PLAN, Interrupted
+from deploy_guard.flow.release import PLAN, TAG, Interrupted
 from deploy_guard.flow.rollout import Rollout
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import (
@@ -53,14 +53,16 @@ class PytestStage:
         """Make the items that follow the gates, in order, the closing verdict last."""
         self._pending = {name: self._step_item(name) for name in steps}
         self.checks = list(checks)
-        return [*self._pending.values(), *checks, self.verdict]
+        return [*self._ahead(), self.verdict]
 
     def withhold(self, why: str) -> None:
         """Show everything that did not get its turn as skipped."""
-        for name in list(self._pending):
+        for name in [name for name in self._pending if name != TAG]:
             self.skip(name, why)
         while self.checks:
             self._controller.show_skipped(self.checks.pop(0), why)
+        if TAG in self._pending:
+            self.skip(TAG, why)
 
     def recall(self, replay: Replay) -> None:
         """Show what another process, which died, had done of this: its rows come before those of the way back."""
@@ -169,9 +171,14 @@ class PytestStage:
         item.user_properties.append(("step", name))
         return item
 
+    def _ahead(self) -> list[pytest.Item]:
+        """Return what is still to be run, in order; the tag comes after the checks."""
+        steps = [item for name, item in self._pending.items() if name != TAG]
+        return [*steps, *self.checks, *([self._pending[TAG]] if TAG in self._pending else [])]
+
     def _next(self) -> pytest.Item:
         """Return what follows while all goes well."""
-        return next(iter([*self._pending.values(), *self.checks]), self.verdict)
+        return next(iter(self._ahead()), self.verdict)
 
     def _perform(self, item: pytest.Item, following: pytest.Item, *, interruptible: bool) -> bool:
         """Run a step and write down its result."""

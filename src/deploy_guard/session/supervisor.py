@@ -21,7 +21,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -38,7 +37,7 @@ from deploy_guard.redact import Redactor
 from deploy_guard.report.files import ReportFolder
 from deploy_guard.roots import Root, packaged
 from deploy_guard.session import spool
-from deploy_guard.session.nouns import known_release
+from deploy_guard.session.nouns import find_facts
 from deploy_guard.session.run import RUN_VARIABLE, Death, Run, Stage
 from deploy_guard.session.waivers import waivers_of
 
@@ -112,6 +111,8 @@ def _refuse(config: pytest.Config) -> None:
     if options.no_deploy and options.deploy_plan:
         raise pytest.UsageError("--no-deploy and --deploy-plan exclude each other: say which one is meant")
     waivers_of(options)  # for its errors
+    if options.deploy_tag and (options.no_deploy or options.deploy_plan):
+        raise pytest.UsageError("--deploy-tag tags what was rolled out, and nothing will be: remove one of the options")
     for name, package in (("timeout", "pytest-timeout"), ("junitxml", "pytest's JUnit XML")):
         if not config.pluginmanager.has_plugin(name):
             raise pytest.UsageError(
@@ -137,6 +138,8 @@ def _describe(config: pytest.Config) -> Run:
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     version = options.deploy_version or os.environ.get("VERSION", "").strip() or None
+    if options.deploy_tag:
+        _refuse_tag(environment, version)
     mode = Mode.CHECK if options.no_deploy else Mode.PLAN if options.deploy_plan else Mode.DEPLOY
     started = datetime.now(UTC)
     reports = Path(options.deploy_reports) if options.deploy_reports else Path("reports") / environment.env
@@ -153,6 +156,7 @@ def _describe(config: pytest.Config) -> Run:
         started=started,
         redactor=Redactor.from_environment(os.environ, environment.secret_groups),
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
+        tag=options.deploy_tag,
         own_junit=options.xmlpath is None,
     )
 
@@ -179,6 +183,21 @@ def _gate_roots(config: pytest.Config, environment: EnvironmentConfig) -> tuple[
     folders = [cwd / arg for arg in named if (cwd / arg).exists()] or [cwd / "gates"]
     folders = [folder if folder.is_dir() else folder.parent for folder in folders]
     return tuple(Root(folder, folder.name) for folder in dict.fromkeys(folders) if folder.is_dir())
+
+
+def _refuse_tag(config: EnvironmentConfig, version: str | None) -> None:
+    """Raise where it is known before anything runs that no tag can be made."""
+    from deploy_guard.probes.repo import Repo
+
+    repo, versions = Repo.of(config), config.releases.versions
+    if version is None:
+        raise pytest.UsageError("--deploy-tag needs a version: set VERSION, or give --deploy-version")
+    if repo.problem:
+        raise pytest.UsageError(f"--deploy-tag needs a git repository: {repo.problem}")
+    if repo.commit is None:
+        raise pytest.UsageError("--deploy-tag needs a commit: nothing has been committed yet")
+    if not config.releases.guard and not versions.is_well_formed(version):  # with the guard on, a gate says so
+        raise pytest.UsageError(f"--deploy-tag: the version {version!r} must be {versions.form}")
 
 
 def _find(args: list[str], cwd: Path) -> Path | None:
@@ -282,7 +301,7 @@ class _Watch:
             self._become_session(arguments, parent)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         if self._run.death is None:
-            spool.write(self._run.facts, asdict(known_release(self._run)))
+            find_facts(self._run)
         return self._wait()
 
     def _become_session(self, arguments: list[str], parent: int) -> NoReturn:

@@ -29,7 +29,7 @@ class FakeStage:
         return name not in self.faults
 
     def step(self, name: str, *, interruptible: bool = True) -> bool:
-        assert interruptible == (name in ("plan", "snapshot", "apply", "wait"))
+        assert interruptible == (name in ("plan", "snapshot", "apply", "wait", "tag"))
         return self._do(name)
 
     def skip(self, name: str, why: str) -> None:
@@ -62,10 +62,12 @@ class FakeState:
         self.finished.append(outcome)
 
 
-def play(faults: dict[str, str] | None = None, mode: Mode = Mode.DEPLOY, **state: Any) -> tuple[Outcome, FakeStage]:
+def play(
+    faults: dict[str, str] | None = None, mode: Mode = Mode.DEPLOY, *, tag: bool = False, **state: Any
+) -> tuple[Outcome, FakeStage]:
     fake = FakeState(**state)
     stage = FakeStage(faults or {}, fake)
-    return release(stage, fake, mode), stage
+    return release(stage, fake, mode, tag=tag), stage
 
 
 STEPS = ("plan", "saves", "snapshot", "apply", "wait", "post-checks")
@@ -152,3 +154,25 @@ def test_a_release_whose_record_cannot_be_closed_is_undone_at_once() -> None:
     outcome, stage = play(full=True)
     assert outcome is Outcome.ROLLED_BACK
     assert stage.state.finished == [Outcome.ROLLED_BACK]
+
+
+@pytest.mark.parametrize("unchanged", [False, True])
+@pytest.mark.parametrize("fault", [None, "failed", "interrupted"])
+def test_a_verified_release_is_tagged_last_and_no_trouble_with_that_takes_it_back(
+    unchanged: bool, fault: str | None
+) -> None:
+    outcome, stage = play({"tag": fault} if fault else {}, tag=True, unchanged=unchanged)
+    assert outcome is (Outcome.UNCHANGED if unchanged else Outcome.SHIPPED)
+    assert stage.done[-2:] == ["post-checks", "tag"]
+    assert stage.state.finished == ([] if unchanged else [Outcome.SHIPPED]), "the record is closed before the tag"
+
+
+@pytest.mark.parametrize("fault", STEPS)
+@pytest.mark.parametrize("unchanged", [False, True])
+def test_what_is_not_verified_gets_no_tag(fault: str, unchanged: bool) -> None:
+    if unchanged and fault in ("saves", "snapshot", "apply"):
+        return
+    _, stage = play({fault: "failed"}, tag=True, unchanged=unchanged)
+    assert "tag" not in stage.done
+    assert "tag" not in play(mode=Mode.PLAN, tag=True)[1].done
+    assert "tag" not in play()[1].done, "nobody asked for it"
