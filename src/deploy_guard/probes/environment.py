@@ -30,6 +30,12 @@ def problems(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]
     return found
 
 
+def names_set(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that are asked for, and set."""
+    names = ["ENV", *config.required_variables, *(name for group in config.secret_groups for name in group)]
+    return [name for name in dict.fromkeys(names) if environ.get(name, "").strip()]
+
+
 def _url_problems(url: str) -> list[str]:
     try:
         parts = urlsplit(url)

@@ -119,5 +119,5 @@ def _run_of_worker(data: dict[str, Any]) -> Run:
         folder=Path(data["folder"]),
         roots=(),
         started=datetime.now(UTC),
-        redactor=Redactor.from_environment(os.environ, settings.secret_groups),
+        redactor=Redactor.from_environment(os.environ, settings.hidden),
     )

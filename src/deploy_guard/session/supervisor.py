@@ -141,7 +141,7 @@ def _describe(config: pytest.Config) -> Run:
         folder=(cwd / reports).absolute(),
         roots=roots,
         started=started,
-        redactor=Redactor.from_environment(os.environ, environment.secret_groups),
+        redactor=Redactor.from_environment(os.environ, environment.hidden),
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         own_junit=options.xmlpath is None,
         own_html=options.htmlpath is None,
