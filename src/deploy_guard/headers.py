@@ -34,7 +34,7 @@ def filled(templates: Mapping[str, str], environ: Mapping[str, str]) -> dict[str
             if not value.strip():
                 raise ConfigurationError(
                     f"service-headers.{name} needs the environment variable {variable}, which is not set, or blank",
-                    hint=f"set {variable}, and name it under secrets: then its absence is told first",
+                    hint=f"set {variable}",
                 )
             if value != value.strip() or not (value.isascii() and value.isprintable()):
                 raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy_guard.probes import ports
 from deploy_guard.probes.machine import Machine
 from deploy_guard.probes.ports import address_of
 from deploy_guard.probes.tools import OF_DRIVER, Requirement, Tool
@@ -336,3 +338,50 @@ def test_addresses_that_are_none_are_refused(value: object) -> None:
 def test_a_machine_without_a_name_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: "")
     assert Machine().name == "without a name"
+
+
+@pytest.mark.parametrize(
+    ("family", "code", "answers", "words"),
+    [
+        (None, errno.EACCES, False, ""),
+        (None, errno.EACCES, True, "in use"),
+        (socket.AF_INET6, errno.EADDRNOTAVAIL, False, ""),
+        (socket.AF_INET, errno.EADDRNOTAVAIL, False, None),
+    ],
+)
+def test_where_a_port_can_not_be_bound_it_is_asked_and_doubt_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, family: int | None, code: int, answers: bool, words: str | None
+) -> None:
+    class Probe(socket.socket):
+        def bind(self, address: object) -> None:
+            if family in (None, self.family):
+                raise OSError(code, os.strerror(code), address)
+
+    monkeypatch.setattr(ports, "reach", lambda _: "" if answers else "connection refused")
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        free = made.getsockname()[1]
+    monkeypatch.setattr(socket, "socket", Probe)
+    if words is None:
+        with pytest.raises(OSError, match="assign requested address"):
+            Machine().taken(free)
+    else:
+        assert Machine().taken(free) == words
+
+
+@pytest.mark.parametrize(("code", "fault"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True)])
+def test_a_machine_without_ipv6_has_no_ports_of_it(monkeypatch: pytest.MonkeyPatch, code: int, fault: bool) -> None:
+    real = socket.socket
+
+    def make(family: int, *more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(code, os.strerror(code))
+        return real(family, *more)
+
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        free = made.getsockname()[1]
+    monkeypatch.setattr(socket, "socket", make)
+    if fault:
+        with pytest.raises(OSError, match="open files"):
+            Machine().taken(free)
+    else:
+        assert Machine().taken(free) == ""

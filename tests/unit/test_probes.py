@@ -63,6 +63,14 @@ def test_a_configured_service_url_stands_for_the_variable_unless_that_is_asked_f
     assert problems(load(path, directory=tmp_path).for_env("stage"), environ) == ["SERVICE_URL is not set, or blank"]
 
 
+def test_a_variable_of_a_header_that_is_not_set_is_told_before_anything_ships(tmp_path: Path) -> None:
+    path = tmp_path / "deploy-guard.toml"
+    path.write_text("service-headers = { Authorization = 'Bearer ${SHOP_LOGIN}' }\n")
+    config = load(path, directory=tmp_path).for_env("stage")
+    assert problems(config, GOOD) == ["SHOP_LOGIN is not set, or blank, and service-headers.Authorization needs it"]
+    assert problems(config, {**GOOD, "SHOP_LOGIN": "x"}) == []
+
+
 def test_names_of_variables_that_are_set_are_evidence_and_their_values_are_not(tmp_path: Path) -> None:
     config = load(None, directory=tmp_path).for_env("stage")
     assert names_set(config, {**GOOD, "API_KEY": " ", "OTHER": "x"}) == ["ENV", "SERVICE_URL", "VERSION", "TOKEN"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from deploy_guard.config import EnvironmentConfig
+from deploy_guard.headers import variables_in
 
 
 def problems(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]:
@@ -23,6 +24,10 @@ def problems(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]
         f"none of {', '.join(group)} is set" if len(group) > 1 else f"{group[0]} is not set, or blank"
         for group in config.secret_groups
         if all(missing(name) for name in group)
+    ]
+    used = [(header, name) for header, text in config.service_headers.items() for name in variables_in(text)]
+    found += [
+        f"{name} is not set, or blank, and service-headers.{header} needs it" for header, name in used if missing(name)
     ]
     url = environ.get("SERVICE_URL", "").strip()
     if url:
