@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from deploy_guard import configfile
 from deploy_guard.configfile import find
 from deploy_guard.duration import seconds_of
 from deploy_guard.errors import ConfigurationError
+from deploy_guard.headers import VARIABLE, is_secret, variables_in
+from deploy_guard.hostconfig import Days, HostLimits, Limits, Model, kebab
 from deploy_guard.probes.versions import PLACE, Versions, is_tag_name
 from deploy_guard.roots import Root, locate, packaged
 
@@ -29,10 +31,6 @@ _SECRET_KEY = re.compile(r"(password|passwd|secret|token|api[-_]?key|private[-_]
 _NOT_SECRET = ("secrets",)
 
 
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
 def _group(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -40,32 +38,6 @@ def _group(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(seconds_of)]
 Names = Annotated[tuple[str, ...], Field(default=())]
 Group = Annotated[tuple[str, ...], BeforeValidator(_group), Field(min_length=1)]
-Percent = Annotated[float, Field(gt=0, le=100)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=False)
-
-
-class Limits(_Model):
-    """Two limits in percent."""
-
-    warn: Percent
-    fail: Percent
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Limits:
-        if self.warn > self.fail:
-            raise ValueError(f"warn ({self.warn:g}) lies beyond fail ({self.fail:g}): swap them")
-        return self
-
-
-class HostLimits(_Model):
-    """What the host gates accept; percent of use."""
-
-    disk: Limits = Limits(warn=75, fail=85)
-    memory: Limits = Limits(warn=70, fail=85)
-    paths: tuple[str, ...] = ("/",)
 
 
 @dataclass(frozen=True)
@@ -86,13 +58,19 @@ class Releases:
     remote: str = "origin"
 
 
-class _Shared(_Model):
+class _Shared(Model):
     required_variables: tuple[str, ...] | None = None
     secrets: tuple[Group, ...] | None = None
     severities: dict[str, Literal["critical", "recoverable", "warn"]] = Field(default_factory=dict)
     service_url: str | None = None
     version_url: str | None = None
     version_path: str | None = None
+    version_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
+    version_samples: Annotated[int, Field(ge=1, le=20, strict=True)] | None = None
+    health_url: str | None = None
+    service_headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = Field(default_factory=dict)
+    ca_bundle: str | None = None
+    certificate_days: Days | None = None
     timeout: Duration | None = None
     gate_timeout: Duration | None = None
     rollback: Literal["auto", "off"] | None = None
@@ -148,7 +126,7 @@ class _Shared(_Model):
 
 
 class _Env(_Shared):
-    model_config = ConfigDict(extra="allow", frozen=True, alias_generator=_kebab, populate_by_name=False)
+    model_config = ConfigDict(extra="allow", frozen=True, alias_generator=kebab, populate_by_name=False)
     driver: str | None = None
 
 
@@ -189,6 +167,12 @@ class EnvironmentConfig:
     service_url: str | None
     version_url: str
     version_path: str
+    version_header: str | None
+    version_samples: int
+    health_url: str | None
+    service_headers: Mapping[str, str]
+    ca_bundle: Path | None
+    certificate_days: Days
     settings: Mapping[str, Any]
     host: HostLimits
     releases: Releases
@@ -199,6 +183,12 @@ class EnvironmentConfig:
     severities: Mapping[str, str]
     directory: Path
     path: Path | None
+
+    @property
+    def hidden(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the variables whose values are redacted: the secrets, and what secret headers are made of."""
+        used = (variables_in(value) for name, value in self.service_headers.items() if is_secret(name))
+        return (*self.secret_groups, *filter(None, used))
 
 
 @dataclass(frozen=True)
@@ -237,6 +227,8 @@ class Configuration:
         general = getattr(file, driver, {}) if driver in DRIVERS else {}
         specific = (own.model_extra or {}).get(driver, {}) if driver else {}
         host = HostLimits.model_validate(_merged(file.host, own.host))
+        url = pick("service_url", None)
+        bundle = pick("ca_bundle", None)
         return EnvironmentConfig(
             name=file.name or self.directory.resolve().name or "service",
             env=env,
@@ -245,11 +237,17 @@ class Configuration:
             driver_config=_merged(general, specific),
             timeout=pick("timeout", 300.0),
             gate_timeout=pick("gate_timeout", 60.0),
-            required_variables=pick("required_variables", ("SERVICE_URL", "VERSION")),
+            required_variables=pick("required_variables", ("VERSION",) if url else ("SERVICE_URL", "VERSION")),
             secret_groups=pick("secrets", (("API_KEY", "TOKEN"),)),
-            service_url=pick("service_url", None),
+            service_url=url,
             version_url=pick("version_url", "/version"),
             version_path=pick("version_path", "version"),
+            version_header=pick("version_header", None),
+            version_samples=pick("version_samples", 3),
+            health_url=pick("health_url", None),
+            service_headers=_merged(file.service_headers, own.service_headers),
+            ca_bundle=self.directory / bundle if bundle else None,
+            certificate_days=pick("certificate_days", Days(warn=21, fail=7)),
             settings=_merged(file.settings, own.settings),
             host=host,
             releases=Releases(
@@ -358,12 +356,25 @@ def _explain(error: ValidationError, before: tuple[str, ...]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         location = (*before, *(str(part) for part in problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            nested: dict[str, type[BaseModel]] = {"env": _Env, "host": HostLimits}
-            model = nested.get(location[0], _File) if len(location) > 1 else _File
+            model = _model_at(location[:-1])
             yield _unknown(location, problem["input"], _aliases(model))
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"{'.'.join(location)} = {_shown(location, problem['input'])}: {message}"
+
+
+def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
+    """Return the table that a key stands in; the whole file's when none is found."""
+    model: type[BaseModel] = _File
+    if location[:1] == ("env",):
+        model, location = _Env, location[2:]
+    if location[:1] == ("host",):
+        model, location = HostLimits, location[1:]
+    for part in location:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model
 
 
 def _unknown(location: tuple[str, ...], value: object, known: list[str]) -> str:
@@ -387,7 +398,13 @@ def _secrets_in(data: object, location: tuple[str, ...]) -> Iterator[str]:
     if isinstance(data, dict):
         for key, value in data.items():
             here = (*location, str(key))
-            if isinstance(value, str) and _SECRET_KEY.search(str(key)) and value.strip():
+            if location[-1:] == ("service-headers",) and isinstance(value, str):
+                if is_secret(str(key)) and value.strip() and not VARIABLE.search(value):
+                    yield (
+                        f"{'.'.join(here)}: this looks like a secret, and a file is no place for one; "
+                        f'set it as an environment variable, and write {key} = "${{NAME}}"'
+                    )
+            elif isinstance(value, str) and _SECRET_KEY.search(str(key)) and value.strip():
                 yield (
                     f"{'.'.join(here)}: this looks like a secret, and a file is no place for one; "
                     "set it as an environment variable and name that under secrets"

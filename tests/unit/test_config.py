@@ -91,6 +91,19 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
         ("service-url = 'ftp://x'", ["service-url", "http://"]),
         ("[host]\ndisk = { warn = 90, fail = 80 }", ["host.disk", "swap them"]),
         ("[env.stage.host]\nmemory = { warn = 10, fail = 200 }", ["env.stage.host.memory.fail = 200", "100"]),
+        ("[host]\nclock-skew = { warn = 30, fail = 5 }", ["host.clock-skew", "swap them"]),
+        ("[host]\ninodes = { wran = 30, fail = 5 }", ["host.inodes.wran", "did you mean warn?"]),
+        ("[host]\ntoools = []", ["host.toools", "did you mean tools?"]),
+        ("[env.stage.host.ports]\nfre = [1]", ["env.stage.host.ports.fre", "did you mean free?"]),
+        ("[host]\ntools = ['docker > 2']", ["host.tools.0 = 'docker > 2'", "name>=1.2"]),
+        ("[host]\nprocesses = [' ']", ["host.processes.0 = ' '"]),
+        ("[host.ports]\nopen = ['h:99999']", ["host.ports.open.0 = 'h:99999'", "host:port"]),
+        ("[host.ports]\nopen = [true]", ["host.ports.open.0 = True", "host:port"]),
+        ("[host.ports]\nfree = [0]", ["host.ports.free.0 = 0"]),
+        ("certificate-days = { warn = 7, fail = 21 }", ["certificate-days", "fewer days are worse", "swap them"]),
+        ("version-samples = 0", ["version-samples = 0"]),
+        ("version-header = 'two words'", ["version-header = 'two words'"]),
+        ("[service-headers]\n'a b' = 'x'", ["service-headers.a b"]),
         ("environments = ['qa']\n[env.stage]\n", ["environments does not name stage"]),
         ("extends = 'nonesuch_package:base.toml'", ["nonesuch_package is not installed"]),
         ("extends = 'no colon'", ['write "package:file.toml"']),
@@ -117,12 +130,41 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "service-url = 'https://user:canary-4711@host/'",
         "ledger = 'postgresql://u:canary-4711@host/db'",
         "token = 'canary-4711'",
+        "service-headers = { Authorization = 'Bearer canary-4711' }",
+        "service-headers = { X-Api-Key = 'canary-4711' }",
+        "[env.stage]\nservice-headers = { Cookie = 'sid=canary-4711' }",
     ],
 )
 def test_a_secret_in_the_file_is_an_error_that_does_not_repeat_it(tmp_path: Path, text: str) -> None:
     said = refused(tmp_path, text)
     assert "canary-4711" not in said
     assert "secret" in said or "credentials" in said
+
+
+def test_headers_are_merged_and_their_secrets_are_hidden(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        "[service-headers]\nAuthorization = 'Bearer ${SHOP_LOGIN}'\nX-Team = 'shop'\nX-Env = '${ENV}'\n"
+        "[env.stage.service-headers]\nX-Team = 'stage-team'\n",
+    )
+    assert config.service_headers == {
+        "Authorization": "Bearer ${SHOP_LOGIN}",
+        "X-Team": "stage-team",
+        "X-Env": "${ENV}",
+    }
+    assert config.hidden == (("API_KEY", "TOKEN"), ("SHOP_LOGIN",))
+
+
+def test_host_tables_of_an_environment_are_merged(tmp_path: Path) -> None:
+    host = configured(
+        tmp_path,
+        "[host]\ntools = ['jq']\nports = { open = ['db:5432', 8080], free = [9] }\n"
+        "[env.stage.host]\nclock-skew = { warn = 5, fail = 30 }\nports = { free = [7] }\n",
+    ).host
+    assert (host.tools, host.ports.open, host.ports.free) == (("jq",), ("db:5432", "127.0.0.1:8080"), (7,))
+    assert host.clock_skew is not None
+    assert host.clock_skew.fail == 30
+    assert (host.inodes.warn, host.inodes.fail) == (75, 85)
 
 
 def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from deploy_guard.config import EnvironmentConfig
+from deploy_guard.headers import variables_in
 
 
 def problems(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]:
@@ -24,10 +25,20 @@ def problems(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]
         for group in config.secret_groups
         if all(missing(name) for name in group)
     ]
+    used = [(header, name) for header, text in config.service_headers.items() for name in variables_in(text)]
+    found += [
+        f"{name} is not set, or blank, and service-headers.{header} needs it" for header, name in used if missing(name)
+    ]
     url = environ.get("SERVICE_URL", "").strip()
     if url:
         found += _url_problems(url)
     return found
+
+
+def names_set(config: EnvironmentConfig, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that are asked for, and set."""
+    names = ["ENV", *config.required_variables, *(name for group in config.secret_groups for name in group)]
+    return [name for name in dict.fromkeys(names) if environ.get(name, "").strip()]
 
 
 def _url_problems(url: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy_guard.config import EnvironmentConfig
+from deploy_guard.config import EnvironmentConfig, load
 from deploy_guard.drivers.base import Driver, Plan, Release
 from deploy_guard.flow.model import Evidence, measure
 from deploy_guard.probes.machine import Machine
@@ -107,6 +107,13 @@ def deploy_config(deploy_run: Run) -> EnvironmentConfig:
 def deploy_settings(deploy_config: EnvironmentConfig) -> Mapping[str, Any]:
     """The user's own settings, those of the environment merged over the general ones."""
     return deploy_config.settings
+
+
+@pytest.fixture(scope="session")
+def deploy_settings_of(deploy_config: EnvironmentConfig) -> Callable[[str], Mapping[str, Any]]:
+    """The settings of any environment, by its name: for gates that compare environments."""
+    whole = load(deploy_config.path, directory=deploy_config.directory)
+    return lambda env: whole.for_env(env).settings
 
 
 @pytest.fixture(scope="session")

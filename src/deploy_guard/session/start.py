@@ -120,5 +120,5 @@ def _run_of_worker(data: dict[str, Any]) -> Run:
         unnamed=tuple(data["unnamed"]),
         named=data["named"],
         started=datetime.now(UTC),
-        redactor=Redactor.from_environment(os.environ, settings.secret_groups),
+        redactor=Redactor.from_environment(os.environ, settings.hidden),
     )

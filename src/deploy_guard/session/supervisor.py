@@ -154,7 +154,7 @@ def _describe(config: pytest.Config) -> Run:
         unnamed=_unnamed_roots(config, roots),
         named=bool(options.file_or_dir),
         started=started,
-        redactor=Redactor.from_environment(os.environ, environment.secret_groups),
+        redactor=Redactor.from_environment(os.environ, environment.hidden),
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         tag=options.deploy_tag,
         own_junit=options.xmlpath is None,
