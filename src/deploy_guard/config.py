@@ -269,16 +269,25 @@ class Configuration:
         )
 
 
-def load(path: Path | None, *, directory: Path) -> Configuration:
+def load(path: Path | None, *, directory: Path, override: Mapping[str, Any] | None = None) -> Configuration:
     """Read and validate a configuration file; None gives the defaults.
 
     :param directory: where relative paths start.
+    :param override: tables from the command line, which lie over those of the file.
     :raises ConfigurationError: with one line for each thing that is wrong.
     """
     raw = configfile.read(path) if path is not None else {}
     problems = list(_secrets_in(raw, ()))
     if "extends" in raw:
         raw = _merged(_base(raw["extends"], path), {k: v for k, v in raw.items() if k != "extends"})
+    file = _validated(raw, problems, f"{path or 'the default configuration'} is not valid")
+    if override:
+        _validated(override, list(_secrets_in(override, ())), "the command line is not valid")
+        file = _validated(_merged(raw, override), [], f"the command line does not go with {path}")
+    return Configuration(file, directory, path)
+
+
+def _validated(raw: Mapping[str, Any], problems: list[str], what: str) -> _File:
     problems += _unknown_environment_keys(raw)
     file: _File | None = None
     try:
@@ -288,9 +297,8 @@ def load(path: Path | None, *, directory: Path) -> Configuration:
     if file is not None:
         problems += _environment_problems(file)
     if problems or file is None:
-        where = path or "the default configuration"
-        raise ConfigurationError(f"{where} is not valid:\n  " + "\n  ".join(dict.fromkeys(problems)))
-    return Configuration(file, directory, path)
+        raise ConfigurationError(f"{what}:\n  " + "\n  ".join(dict.fromkeys(problems)))
+    return file
 
 
 def gate_roots(config: EnvironmentConfig) -> list[Root]:

@@ -13,7 +13,8 @@ from deploy_guard.session.run import Board, Stage
 
 
 def config(**options: Any) -> Any:
-    given = {"no_deploy": False, "deploy_plan": False, "deploy_tag": False, "deploy_waive": None, "deploy_reason": None}
+    options_given = ("no_deploy", "deploy_plan", "deploy_back", "deploy_tag", "deploy_waive", "deploy_reason")
+    given = dict.fromkeys(options_given)
     known = SimpleNamespace(**{**given, **options})
     return SimpleNamespace(known_args_namespace=known, pluginmanager=SimpleNamespace(has_plugin=lambda _name: True))
 
