@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from deploy_guard import configfile
 from deploy_guard.configfile import find
-from deploy_guard.duration import seconds_of
+from deploy_guard.duration import DURATION_SCHEMA, seconds_of
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.probes.versions import PLACE, Versions, is_tag_name
 from deploy_guard.roots import Root, locate, packaged
@@ -37,9 +46,15 @@ def _group(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(seconds_of)]
+Duration = Annotated[float, BeforeValidator(seconds_of), WithJsonSchema(DURATION_SCHEMA)]
 Names = Annotated[tuple[str, ...], Field(default=())]
-Group = Annotated[tuple[str, ...], BeforeValidator(_group), Field(min_length=1)]
+_Names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+Group = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_group),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _Names]}),
+]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -299,6 +314,11 @@ def _validated(raw: Mapping[str, Any], problems: list[str], what: str) -> _File:
     if problems or file is None:
         raise ConfigurationError(f"{what}:\n  " + "\n  ".join(dict.fromkeys(problems)))
     return file
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file as pydantic makes it; ``deploy_guard.cli.schema`` makes it fit for editors."""
+    return _File.model_json_schema(by_alias=True)
 
 
 def gate_roots(config: EnvironmentConfig) -> list[Root]:

@@ -13,9 +13,8 @@ from deploy_guard.session.run import Board, Stage
 
 
 def config(**options: Any) -> Any:
-    options_given = ("no_deploy", "deploy_plan", "deploy_back", "deploy_tag", "deploy_waive", "deploy_reason")
-    given = dict.fromkeys(options_given)
-    known = SimpleNamespace(**{**given, **options})
+    names = ("no_deploy", "deploy_plan", "deploy_back", "deploy_tag", "deploy_standard", "deploy_waive", "deploy_reason")
+    known = SimpleNamespace(**{**dict.fromkeys(names), **options})
     return SimpleNamespace(known_args_namespace=known, pluginmanager=SimpleNamespace(has_plugin=lambda _name: True))
 
 
