@@ -5,6 +5,7 @@ Nothing is imported before it is needed: ``--help`` must answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = make_parser().parse_args(argv)
     try:
-        return int(arguments.load()(arguments))
+        code = int(arguments.load()(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except DeployGuardError as error:
         sys.stderr.write(f"deploy-guard {arguments.command}: {error}\n")
         if getattr(arguments, "json", False):
@@ -27,3 +32,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             refusal(str(error), USAGE)
         return USAGE
+    return code

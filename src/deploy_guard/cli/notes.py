@@ -35,7 +35,7 @@ def notes(arguments: Namespace) -> int:
         write_atomically(file, text)
     except OSError as error:
         raise DeployGuardError(
-            f"{file} can't be written: {error.strerror}", hint="name another with --output"
+            f"{file} can't be written: {error.strerror}", hint="choose another --output"
         ) from error
     print(f"wrote {file}: {made.title}, {made.range}")
     return 0

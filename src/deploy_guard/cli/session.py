@@ -64,13 +64,9 @@ def run(arguments: Namespace, env: str, options: Sequence[str], *, standard: Seq
 
 def _alone() -> list[str]:
     """Return the options under which the packaged gates run, whatever the repository's unit tests are configured to."""
-    from deploy_guard.roots import packaged
-
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
-    gates = packaged("deploy_guard.gates")
-    assert gates is not None
-    options = ["-c", os.devnull, f"--rootdir={Path.cwd()}", f"--confcutdir={gates.path.resolve()}"]
+    options = ["-c", os.devnull, f"--rootdir={Path.cwd()}", "--noconftest"]
     return [*options, "--disable-plugin-autoload", "-p", "no:cacheprovider", "-q", "--tb=short"]
 
 

@@ -204,7 +204,7 @@ class Rollout:
         self.snapshot_, self.saved, self.applying = snapshot, dict(record["saved"]), True
         self._stored, self.recovered = None, unfinished
         what = f"run {unfinished} was left unfinished" if unfinished else f"shipped by run {record['run']}"
-        return f"{what}; {snapshot.previous or 'nothing'} was there before"
+        return f"{what}; was {snapshot.previous or 'nothing'}"
 
     def _retrieve(self, record: dict[str, Any]) -> Snapshot:
         snapshot = _snapshot_of(record)
