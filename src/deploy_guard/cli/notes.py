@@ -34,8 +34,6 @@ def notes(arguments: Namespace) -> int:
     try:
         write_atomically(file, text)
     except OSError as error:
-        raise DeployGuardError(
-            f"{file} can't be written: {error.strerror}", hint="choose another --output"
-        ) from error
+        raise DeployGuardError(f"{file} can't be written: {error.strerror}", hint="choose another --output") from error
     print(f"wrote {file}: {made.title}, {made.range}")
     return 0
