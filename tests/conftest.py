@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli import Command
 from gitrepo import HERMETIC, TOLD_BY_CI, Sandbox, new
 
 FILE_DRIVER = '''
@@ -215,6 +216,12 @@ def project(tmp_path: Path) -> Project:
     made.write("gates/conftest.py", FILE_DRIVER)
     made.write("gates/test_first.py", PASSING)
     return made
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """The command ``deploy-guard``, run in a folder that is empty unless ``project`` is asked for too."""
+    return Command(tmp_path)
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """Deployment gates as pytest tests.
 
 What users import: the marks :func:`gate` and :func:`post_check`, the decorator :func:`rollback`, and the types that
-a driver of one's own is written with. Importing this package loads no third-party module but pytest.
+a driver of one's own is written with. Each is loaded when it is asked for; importing this package loads nothing else.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from deploy_guard.marks import gate, post_check, rollback
 
 if TYPE_CHECKING:
     from deploy_guard.deadline import Deadline
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
         VerifyFailed,
     )
     from deploy_guard.flow.model import Severity
+    from deploy_guard.marks import gate, post_check, rollback
 
 __all__ = [
     "Change",
@@ -64,11 +63,14 @@ _HOMES = {
     "RolloutDoomed": "errors",
     "VerifyFailed": "errors",
     "Severity": "flow.model",
+    "gate": "marks",
+    "post_check": "marks",
+    "rollback": "marks",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load the rest of the public names when they are asked for: a plain test session never pays for them."""
+    """Load the public names when they are asked for: neither a plain test session nor ``--help`` pays for them."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

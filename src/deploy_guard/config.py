@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from deploy_guard import configfile
 from deploy_guard.configfile import find
-from deploy_guard.duration import seconds_of
+from deploy_guard.duration import DURATION_SCHEMA, seconds_of
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.headers import VARIABLE, is_secret, variables_in
 from deploy_guard.hostconfig import Days, HostLimits, Limits, Model, kebab
@@ -35,9 +43,15 @@ def _group(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(seconds_of)]
+Duration = Annotated[float, BeforeValidator(seconds_of), WithJsonSchema(DURATION_SCHEMA)]
 Names = Annotated[tuple[str, ...], Field(default=())]
-Group = Annotated[tuple[str, ...], BeforeValidator(_group), Field(min_length=1)]
+_Names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+Group = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_group),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _Names]}),
+]
 
 
 @dataclass(frozen=True)
@@ -267,16 +281,25 @@ class Configuration:
         )
 
 
-def load(path: Path | None, *, directory: Path) -> Configuration:
+def load(path: Path | None, *, directory: Path, override: Mapping[str, Any] | None = None) -> Configuration:
     """Read and validate a configuration file; None gives the defaults.
 
     :param directory: where relative paths start.
+    :param override: tables from the command line, which lie over those of the file.
     :raises ConfigurationError: with one line for each thing that is wrong.
     """
     raw = configfile.read(path) if path is not None else {}
     problems = list(_secrets_in(raw, ()))
     if "extends" in raw:
         raw = _merged(_base(raw["extends"], path), {k: v for k, v in raw.items() if k != "extends"})
+    file = _validated(raw, problems, f"{path or 'the default configuration'} is not valid")
+    if override:
+        _validated(override, list(_secrets_in(override, ())), "the command line is not valid")
+        file = _validated(_merged(raw, override), [], f"the command line does not go with {path}")
+    return Configuration(file, directory, path)
+
+
+def _validated(raw: Mapping[str, Any], problems: list[str], what: str) -> _File:
     problems += _unknown_environment_keys(raw)
     file: _File | None = None
     try:
@@ -286,9 +309,13 @@ def load(path: Path | None, *, directory: Path) -> Configuration:
     if file is not None:
         problems += _environment_problems(file)
     if problems or file is None:
-        where = path or "the default configuration"
-        raise ConfigurationError(f"{where} is not valid:\n  " + "\n  ".join(dict.fromkeys(problems)))
-    return Configuration(file, directory, path)
+        raise ConfigurationError(f"{what}:\n  " + "\n  ".join(dict.fromkeys(problems)))
+    return file
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file as pydantic makes it; ``deploy_guard.cli.schema`` makes it fit for editors."""
+    return _File.model_json_schema(by_alias=True)
 
 
 def gate_roots(config: EnvironmentConfig) -> list[Root]:

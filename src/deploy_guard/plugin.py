@@ -28,6 +28,9 @@ _NEEDS_ENV = {
     "deploy_waive": "--deploy-waive",
     "deploy_reason": "--deploy-reason",
     "deploy_log_format": "--deploy-log-format",
+    "deploy_standard": "--deploy-standard",
+    "deploy_back": "--deploy-back",
+    "deploy_override": "--deploy-override",
 }
 _configured: list[pytest.Config] = []
 """Sessions of this process that are under way; more than none, and a release run would be inside a test."""
@@ -76,6 +79,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("human", "json"),
         help="write the events of the run to standard error as well, as lines for people or as JSON lines.",
     )
+    # Given by the command deploy-guard: standard gates instead of the configured ones, only the way back, and tables
+    # that lie over those of the configuration file.
+    group.addoption("--deploy-standard", metavar="NAME,…", help=argparse.SUPPRESS)
+    group.addoption("--deploy-back", action="store_true", help=argparse.SUPPRESS)
+    group.addoption("--deploy-override", metavar="JSON", help=argparse.SUPPRESS)
     # Given by deploy-guard itself to the session it watches; xdist hands it on to its workers with all the rest.
     group.addoption("--deploy-run", help=argparse.SUPPRESS)
 

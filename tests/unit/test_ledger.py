@@ -22,7 +22,7 @@ def test_a_record_counts_as_unfinished_only_after_its_apply_began(tmp_path: Path
     store.save({"schema": 1, "begun": True, "run": "r"})
     assert FileStore(tmp_path / "state", "stage").load() == {"schema": 1, "begun": True, "run": "r"}
     assert FileStore(tmp_path / "state", "prod").load() is None
-    store.clear({"run": "r"})
+    store.clear({"run": "r"}, stays=False)
     assert store.load() is None
     assert store.last() == {"run": "r"}
 

@@ -13,8 +13,16 @@ from deploy_guard.session.run import Board, Stage
 
 
 def config(**options: Any) -> Any:
-    given = {"no_deploy": False, "deploy_plan": False, "deploy_tag": False, "deploy_waive": None, "deploy_reason": None}
-    known = SimpleNamespace(**{**given, **options})
+    names = (
+        "no_deploy",
+        "deploy_plan",
+        "deploy_back",
+        "deploy_tag",
+        "deploy_standard",
+        "deploy_waive",
+        "deploy_reason",
+    )
+    known = SimpleNamespace(**{**dict.fromkeys(names), **options})
     return SimpleNamespace(known_args_namespace=known, pluginmanager=SimpleNamespace(has_plugin=lambda _name: True))
 
 

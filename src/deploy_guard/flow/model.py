@@ -83,6 +83,7 @@ class Mode(StrEnum):
     DEPLOY = "deploy"
     PLAN = "plan"
     CHECK = "check"
+    BACK = "back"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Record:
         """The run's exit code, from outcome and reasons; 4 when nothing ran because of bad usage."""
         if self.usage_error:
             return 4
-        return exit_code(self.outcome, self.reasons)
+        return exit_code(self.outcome, self.reasons, self.mode)
 
     @property
     def counts(self) -> str:
@@ -91,6 +91,8 @@ class Record:
             Outcome.INTERRUPTED: f"INTERRUPTED: {what} was not rolled out to {self.env}",
             Outcome.INCOMPLETE: f"INCOMPLETE: the run for {self.env} did not finish",
         }[self.outcome]
+        if self.mode is Mode.BACK and self.outcome in (Outcome.WITHHELD, Outcome.INTERRUPTED):
+            return f"{self.outcome.upper()}: nothing was taken back in {self.env}"
         if self.mode is not Mode.DEPLOY and self.outcome is Outcome.WITHHELD:
             said = f"NO-GO: {what} must not be rolled out to {self.env}"
         return said
@@ -103,6 +105,9 @@ class Record:
         done = f"look at {cause}" if first else "nothing to do"
         if first is not None and first.code == TAG_FAILED:
             done = f"the release serves and stays; mend {cause}, then run again to tag it"
+        if self.mode is Mode.BACK and self.outcome in (Outcome.WITHHELD, Outcome.ROLLED_BACK):
+            done = "nothing was changed" if self.outcome is Outcome.WITHHELD else "nothing to undo"
+            return f"{done}; look at {cause}" if first else "nothing to do"
         return {
             Outcome.SHIPPED: done,
             Outcome.UNCHANGED: done,

@@ -14,6 +14,7 @@ from deploy_guard.flow.model import Mode, Outcome
 PLAN, SNAPSHOT, APPLY, WAIT = "plan", "snapshot", "apply", "wait"
 RECOVER, ROLLBACK, VERIFY = "recover", "rollback", "verify"
 TAG = "tag"
+RETRIEVE = "retrieve"
 
 
 class Interrupted(Exception):  # a fact about the run, not an error of the program
@@ -121,6 +122,16 @@ def _tag(stage: Stage) -> None:
     # The release is verified and its record is closed: neither a tag that fails nor an interruption takes it back.
     with contextlib.suppress(Interrupted):
         stage.step(TAG)
+
+
+def go_back(stage: Stage, state: RolloutState) -> Outcome:
+    """Take back what is there because somebody asked for it: a release that serves, or one that was left unfinished."""
+    try:
+        stage.step(RETRIEVE)
+    except Interrupted:
+        if not state.applying:
+            return Outcome.INTERRUPTED
+    return roll_back(stage, state) if state.applying else Outcome.WITHHELD
 
 
 def roll_back(stage: Stage, state: RolloutState) -> Outcome:

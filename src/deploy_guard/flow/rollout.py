@@ -32,8 +32,16 @@ class Store(Protocol):
         """Return the unfinished record, or None."""
         ...
 
-    def clear(self, summary: Mapping[str, Any]) -> None:
-        """Nothing is unfinished any more; keep ``summary`` as the last finished rollout."""
+    def shipped(self) -> dict[str, Any] | None:
+        """Return the record of the rollout whose release is there, or None."""
+        ...
+
+    def take_back(self, record: Mapping[str, Any]) -> None:
+        """Make a record the unfinished one, in place of the one of what is there."""
+        ...
+
+    def clear(self, summary: Mapping[str, Any], *, stays: bool) -> None:
+        """Nothing is unfinished any more; keep ``summary``, and the record too if the release stays."""
         ...
 
 
@@ -127,6 +135,11 @@ class Rollout:
         self.applying = True
         return True
 
+    @property
+    def can_be_taken_back(self) -> bool:
+        """There is a rollout to go back from: one that is unfinished, or the last that shipped."""
+        return self._stored is not None or self.store.shipped() is not None
+
     # The steps. Each returns one line for people.
 
     def plan_with(self, driver: Driver) -> str:
@@ -180,6 +193,37 @@ class Rollout:
         self._act("rollback", lambda: self.driver.rollback(snapshot, Deadline.after(self.timeout)))
         return f"back to {snapshot.previous or 'nothing'}"
 
+    def retrieve_with(self, driver: Driver) -> str:
+        """Take up the record of what is there, to go back from it with this driver; the target is not touched."""
+        self.use(driver)
+        unfinished = self.unfinished_run
+        record = self._stored or self.store.shipped()
+        if record is None:
+            raise RollbackFailed("there is no rollout to go back from")
+        snapshot: Snapshot = self._act("retrieve", lambda: self._retrieve(record), lambda s: {"previous": s.previous})
+        self.snapshot_, self.saved, self.applying = snapshot, dict(record["saved"]), True
+        self._stored, self.recovered = None, unfinished
+        what = f"run {unfinished} was left unfinished" if unfinished else f"shipped by run {record['run']}"
+        return f"{what}; was {snapshot.previous or 'nothing'}"
+
+    def _retrieve(self, record: dict[str, Any]) -> Snapshot:
+        snapshot = _snapshot_of(record)
+        if snapshot.target != self.target:
+            raise RollbackFailed(
+                f"it was shipped to {snapshot.target}, and {self.target} is configured now",
+                hint="go back with the configuration that it was shipped with",
+            )
+        if gone := [name for name in record["rollback_fixtures"] if name not in self.rollback_names]:
+            commit = record["release"]["commit"]
+            raise RollbackFailed(
+                f"rollback fixtures of that release are not here any more: {', '.join(gone)}",
+                hint=f"check out {commit or 'the commit that was shipped'}, and go back from there",
+            )
+        keep = self.store.save if self.unfinished else self.store.take_back
+        keep({**record, "run": self.run, "begun": True})
+        self.on_applying()
+        return snapshot
+
     def recover(self) -> str:
         """Bring back what an earlier run, which died, had left half-way."""
         snapshot = self._restorable()
@@ -214,7 +258,9 @@ class Rollout:
                 "service": self.service,
                 "outcome": str(outcome),
                 "version": self.release.version if outcome is Outcome.SHIPPED else self.previous,
-            }
+            },
+            # Where going back is switched off, what failed is still there.
+            stays=outcome is not Outcome.ROLLED_BACK,
         )
         self._stored = None
         if outcome is not Outcome.SHIPPED and not self.applying:
@@ -229,13 +275,7 @@ class Rollout:
         if self.snapshot_ is not None:
             return self.snapshot_
         if self._stored is not None:
-            try:
-                return Snapshot.from_json(self._stored["snapshot"])
-            except (KeyError, TypeError) as error:
-                raise RollbackFailed(
-                    f"the stored snapshot of run {self.unfinished_run} can't be read: {error!r}",
-                    hint="restore the target by hand, then remove the record (docs/architecture.md, 'Unfinished')",
-                ) from error
+            return _snapshot_of(self._stored)
         raise RollbackFailed("there is no snapshot to go back to", hint="restore the target by hand")
 
     def _record(self, snapshot: Snapshot, *, begun: bool) -> dict[str, Any]:
@@ -273,3 +313,13 @@ class Rollout:
 
 def _since(started: float) -> float:
     return round(time.monotonic() - started, 4)
+
+
+def _snapshot_of(record: Mapping[str, Any]) -> Snapshot:
+    try:
+        return Snapshot.from_json(record["snapshot"])
+    except (KeyError, TypeError) as error:
+        raise RollbackFailed(
+            f"the stored snapshot of run {record['run']} can't be read: {error!r}",
+            hint="restore the target by hand, then remove the record (docs/architecture.md, 'Unfinished')",
+        ) from error

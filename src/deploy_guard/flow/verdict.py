@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from deploy_guard.flow.model import GateOutcome, GateResult, Outcome, Phase, Reason, Severity, Verdict, Waiver
+from deploy_guard.flow.model import GateOutcome, GateResult, Mode, Outcome, Phase, Reason, Severity, Verdict, Waiver
 
 _SAID = {
     GateOutcome.FAILED: "failed",
@@ -38,11 +38,12 @@ def waive(result: GateResult, waiver: Waiver) -> GateResult:
     return result
 
 
-def judge(gates: Iterable[GateResult], problems: Sequence[Reason] = ()) -> Verdict:
+def judge(gates: Iterable[GateResult], problems: Sequence[Reason] = (), *, none_needed: bool = False) -> Verdict:
     """Judge the gates of a session.
 
     :param gates: the result of every collected gate; those of other phases are ignored.
     :param problems: what stands in the way beside the gates' own results: an incomplete collection, an interruption.
+    :param none_needed: no gate was asked, as on the way back from what is there.
     :returns: go only if every applicable gate lets the release pass, there is at least one, and no problem weighs
         more than a warning.
     """
@@ -53,7 +54,7 @@ def judge(gates: Iterable[GateResult], problems: Sequence[Reason] = ()) -> Verdi
         # What blocked them speaks for them; where nothing does, each speaks for itself.
         reasons += [reason for gate in judged if gate.blocked and (reason := gate_reason(gate)) is not None]
     applicable = [gate for gate in judged if gate.outcome is not GateOutcome.NOT_APPLICABLE]
-    if not applicable and not any(r.severity is Severity.CRITICAL for r in problems):
+    if not applicable and not none_needed and not any(r.severity is Severity.CRITICAL for r in problems):
         text = (
             "no gate applies to this environment" if judged else "no gate was collected"
         ) + ": nothing was checked, so nothing ships"
@@ -83,13 +84,14 @@ def gate_reason(gate: GateResult) -> Reason | None:
     return Reason(f"{gate.phase}-{outcome}", severity, text, gate.id)
 
 
-def exit_code(outcome: Outcome, reasons: Iterable[Reason]) -> int:
+def exit_code(outcome: Outcome, reasons: Iterable[Reason], mode: Mode = Mode.DEPLOY) -> int:
     """Return the exit code of a run: 0 done, 1 recoverable, 2 critical (the table in docs/architecture.md).
 
     A run that was asked to deploy and did not deploy never gives 0.
     """
     worst = max((reason.severity.exit_code for reason in reasons), default=0)
-    if outcome in (Outcome.SHIPPED, Outcome.UNCHANGED, Outcome.PLANNED, Outcome.CHECKED):
+    asked = outcome is Outcome.ROLLED_BACK and mode is Mode.BACK
+    if asked or outcome in (Outcome.SHIPPED, Outcome.UNCHANGED, Outcome.PLANNED, Outcome.CHECKED):
         return worst
     if outcome is Outcome.WITHHELD:
         return max(1, worst)

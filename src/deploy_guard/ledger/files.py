@@ -53,6 +53,16 @@ def remove_durably(path: Path) -> None:
         _sync_folder(path.parent)
 
 
+def move_durably(path: Path, target: Path) -> None:
+    """Replace ``target`` with ``path``, so that it stays replaced after a power loss; without a ``path``, remove it."""
+    try:
+        path.replace(target)
+    except FileNotFoundError:
+        target.unlink(missing_ok=True)
+    if target.parent.is_dir():
+        _sync_folder(target.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

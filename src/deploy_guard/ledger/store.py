@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from deploy_guard.errors import ConfigurationError
-from deploy_guard.ledger.files import remove_durably, write_json
+from deploy_guard.ledger.files import move_durably, remove_durably, write_json
 
 
 class FileStore:
     """Keeps ``<folder>/<env>.unfinished.json`` while a rollout is under way, and ``<env>.last.json`` after it.
+
+    The record of a rollout whose release stayed becomes ``<env>.shipped.json``: what is needed to take it back.
 
     :param folder: beside the configuration file, ``.deploy-guard``.
     """
@@ -20,6 +22,7 @@ class FileStore:
     def __init__(self, folder: Path, env: str) -> None:
         self._unfinished = folder / f"{env}.unfinished.json"
         self._last = folder / f"{env}.last.json"
+        self._shipped = folder / f"{env}.shipped.json"
 
     def save(self, record: Mapping[str, Any]) -> None:
         """Keep the record; it survives a power loss once this returns. ``OSError`` when it can't be written."""
@@ -32,18 +35,20 @@ class FileStore:
 
         :raises ConfigurationError: when there is a record that can't be read; it is left as it is.
         """
-        try:
-            data = json.loads(self._unfinished.read_text(encoding="utf-8"))
-            if data["schema"] != 1:
-                raise ValueError(f"schema {data['schema']}, this version reads 1")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f"{self._unfinished}: the record of an unfinished rollout can't be read: {error}",
-                hint="check what is running on the target, then move the file away",
-            ) from error
-        return data if data["begun"] else None
+        data = _read(self._unfinished, "check what is running on the target, then move the file away")
+        return data if data is not None and data["begun"] else None
+
+    def shipped(self) -> dict[str, Any] | None:
+        """Return the record of the rollout whose release serves now, or None when it can't be taken back.
+
+        :raises ConfigurationError: when there is a record that can't be read.
+        """
+        return _read(self._shipped, "deploy the version that is wanted, then move the file away")
+
+    def take_back(self, record: Mapping[str, Any]) -> None:
+        """Turn the record of what serves into the unfinished one: from here on, whatever happens, the way is back."""
+        self.save(record)
+        remove_durably(self._shipped)
 
     def last(self) -> dict[str, Any]:
         """Return the summary of the last finished rollout; empty when there is none, or none that can be read."""
@@ -53,7 +58,25 @@ class FileStore:
             return {}
         return data if isinstance(data, dict) else {}
 
-    def clear(self, summary: Mapping[str, Any]) -> None:
-        """Nothing is unfinished any more."""
+    def clear(self, summary: Mapping[str, Any], *, stays: bool) -> None:
+        """Nothing is unfinished any more.
+
+        :param stays: the release that was applied is still there, so that its record is needed to take it back.
+        """
         write_json(self._last, summary)
-        remove_durably(self._unfinished)
+        if stays:
+            move_durably(self._unfinished, self._shipped)
+        else:
+            remove_durably(self._unfinished)
+
+
+def _read(path: Path, hint: str) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != 1:
+            raise ValueError(f"schema {data['schema']}, this version reads 1")
+        return dict(data)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path}: the record of a rollout can't be read: {error}", hint=hint) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,18 @@ def lines(run: Run, record: Record) -> list[str]:
     target = f"   {record.target}" if record.target else ""
     was = f", was {record.previous}" if record.previous else ""
     shown = [f"deploy-guard: {record.subject} -> {record.env}{target}{was}"]
-    sources = ", ".join(f"{source['package'] or source['root'] + '/'} ({source['gates']})" for source in record.sources)
+    counted: Counter[str] = Counter()
+    for source in record.sources:
+        counted[source["package"] or f"{source['root']}/"] += source["gates"]
+    sources = ", ".join(f"{name} ({number})" for name, number in counted.items())
     where = _short(run.config.path) if run.config.path is not None else ""
     if sources or where:
         shown.append(f"gates: {sources or 'none'}{'   ' + where if where else ''}")
     shown += [f"note: {notice}" for notice in record.notices]
     gates = [gate for gate in record.gates if gate.phase is Phase.GATE]
     seconds = sum(gate.seconds for gate in gates)
-    shown.append(_row(f"{len(gates)} gates", record.counts, seconds))
+    if record.mode is not Mode.BACK:
+        shown.append(_row(f"{len(gates)} gates", record.counts, seconds))
     for step in record.steps:
         first = (step.message.splitlines() or [""])[0]
         passed = step.outcome == "passed"
@@ -50,7 +55,8 @@ def lines(run: Run, record: Record) -> list[str]:
 
 def is_good(record: Record) -> bool:
     """True for an outcome that deserves green."""
-    return record.outcome in _GOOD and record.exit_code == 0
+    asked = record.mode is Mode.BACK and record.outcome is Outcome.ROLLED_BACK
+    return (asked or record.outcome in _GOOD) and record.exit_code == 0
 
 
 def _checks(record: Record) -> list[str]:

@@ -98,7 +98,7 @@ def _go_back(run: Run, record: Record) -> Outcome:
         record.notices.append("rollback fixtures did not run: no test session could be started")
         if unfinished["rollback_fixtures"]:
             raise DeployGuardError(f"rollback fixtures did not run: {', '.join(unfinished['rollback_fixtures'])}")
-        store.clear({"run": run.id, "outcome": str(Outcome.ROLLED_BACK), "version": snapshot.previous})
+        store.clear({"run": run.id, "outcome": str(Outcome.ROLLED_BACK), "version": snapshot.previous}, stays=False)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, it is said and recorded
         text = f"going back failed: {type(error).__name__}: {error}"
         record.reasons.append(Reason("rollback-failed", Severity.CRITICAL, text))

@@ -29,6 +29,8 @@ _OPTIONS = {
 def option_problems(config: pytest.Config) -> list[Reason]:
     """Name the options that make pytest run less than all, in ways that no result shows."""
     given = [name for dest, name in _OPTIONS.items() if config.getoption(dest, False)]
+    if config.option.deploy_standard and "--noconftest" in given:
+        given.remove("--noconftest")  # the standard gates have no conftest, and those of other tests stay out
     problems = [
         _partial("option", f"{name} does not run every gate: a release needs them all; remove it", name)
         for name in given

@@ -41,6 +41,7 @@ _STEPS = {
     Mode.DEPLOY: (way.PLAN, way.SNAPSHOT, way.APPLY, way.WAIT),
     Mode.PLAN: (way.PLAN,),
     Mode.CHECK: (),
+    Mode.BACK: (way.RETRIEVE,),
 }
 
 
@@ -172,7 +173,7 @@ class Controller(Marking):
         self._adopt(items)
         self._settle(items)
         for item in self.seen:
-            if SPEC in item.stash:
+            if SPEC in item.stash and self.run.mode is not Mode.BACK:
                 self.results.expect(item)
         for name in sorted(self._specifications.unused):
             text = f"{self.run.config.path}: severities: {name!r} names no gate that was collected: mend or remove it"
@@ -182,6 +183,8 @@ class Controller(Marking):
         self._gates = sorted(gates, key=lambda item: not is_blocking(item))  # stable: files keep their order
         self._blocking = [item for item in gates if is_blocking(item)]
         checks = [item for item in items if is_post_check(item)]
+        if self.run.mode is Mode.BACK:
+            self._gates, checks = [], []  # collected for their conftests and rollback fixtures only
         for item in self.seen:
             if item not in left and SPEC in item.stash and is_post_check(item):
                 text = "a post-check was deselected: without it a rollout can't be trusted"
@@ -431,6 +434,8 @@ class Controller(Marking):
         if self.run.board.escaped:
             text = "a test forked this process, and the copy went on as if it were the test session"
             self._problem("escaped-fork", Severity.CRITICAL, text)
+        if self.run.mode is Mode.BACK:
+            return self._judge_way_back()
         problems = [*self._problems, *completeness.option_problems(self.config)]
         with_tests = {path.resolve() for path in {item.path for item in self.seen}}
         loaded = {
@@ -441,6 +446,24 @@ class Controller(Marking):
         if self.stage is not None and not any(p.code in ("interrupted", "partial-option") for p in problems):
             problems += completeness.file_problems(self.run.roots, self._collected, with_tests, loaded)
         return judge(self.results.all(), problems)
+
+    def _judge_way_back(self) -> Verdict:
+        """No gate is asked: what is wrong with gates must not keep anybody from going back. It is only told."""
+        problems = []
+        for problem in self._problems:
+            if problem.code in ("interrupted", "died", "timed-out"):
+                problems.append(problem)
+            else:
+                self.warn(f"{problem.id}: {problem.text}")
+        if self.run.config.rollback == "off":
+            text = 'the configuration says rollback = "off"'
+            problems.append(Reason("rollback-off", Severity.RECOVERABLE, text))
+        elif self._replay is None and (self.rollout is None or not self.rollout.can_be_taken_back):
+            text = (
+                f"there is nothing to go back from: no rollout to {self.run.env} is recorded in {self.run.state_folder}"
+            )
+            problems.append(Reason("nothing-to-take-back", Severity.RECOVERABLE, text))
+        return judge((), problems, none_needed=True)
 
     def _roots(self) -> list[Path]:
         return [root.path.resolve() for root in self.run.roots]
@@ -459,7 +482,7 @@ class Controller(Marking):
             stage.withhold("the process that ran the rollout died")
             self.record.previous = last.get("previous")
             return Outcome(last["outcome"])
-        if rollout.unfinished:
+        if rollout.unfinished and self.run.mode is not Mode.BACK:
             text = f"run {rollout.unfinished_run} died after its apply began, and nobody has finished it since"
             self.warn(text + "; a run that may deploy goes back first")
         if not verdict.go and self.run.mode is not Mode.PLAN:
@@ -471,9 +494,12 @@ class Controller(Marking):
             stage.withhold("not deployed: --no-deploy")
             return Outcome.CHECKED
         try:
-            outcome = way.release(
-                stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end(), tag=self.run.tag
-            )
+            if self.run.mode is Mode.BACK:
+                outcome = way.go_back(stage, rollout)
+            else:
+                outcome = way.release(
+                    stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end(), tag=self.run.tag
+                )
         except Exception as error:
             if not rollout.applying:
                 raise

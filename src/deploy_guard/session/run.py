@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy_guard.config import EnvironmentConfig
+from deploy_guard.drivers.base import Release
 from deploy_guard.flow.model import Mode
 from deploy_guard.log import Sink
 from deploy_guard.redact import Redactor
@@ -119,6 +120,7 @@ class Run:
 
     :param unnamed: the gate roots that the command line did not name; they are collected all the same.
     :param named: the command line named something to collect.
+    :param taken_back: in a run that only goes back, the release that it goes back from.
     """
 
     id: str
@@ -142,6 +144,7 @@ class Run:
     death: Death | None = None
     pid: int = field(default_factory=os.getpid)
     interrupted: str = ""
+    taken_back: Release | None = None
 
     @property
     def state_folder(self) -> Path:

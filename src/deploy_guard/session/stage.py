@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy_guard.flow.model import StepOutcome, StepResult
-from deploy_guard.flow.release import PLAN, TAG, Interrupted
+from deploy_guard.flow.release import PLAN, RETRIEVE, TAG, Interrupted
 from deploy_guard.flow.rollout import Rollout
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import (
@@ -156,8 +156,8 @@ class PytestStage:
         return StepItem.from_parent(self._top, name=name, act=act)
 
     def _step_item(self, name: str) -> pytest.Item:
-        if name == PLAN:
-            return self._driver_item(name, self._rollout.plan_with)
+        if name in (PLAN, RETRIEVE):
+            return self._driver_item(name, getattr(self._rollout, f"{name}_with"))
         return self._item(name, getattr(self._rollout, name))
 
     def _driver_item(self, name: str, act: Callable[[Any], str]) -> DriverFunction:

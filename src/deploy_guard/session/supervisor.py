@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import secrets
 import select
@@ -31,8 +32,10 @@ import pytest
 from deploy_guard import config as configuration
 from deploy_guard import log
 from deploy_guard.config import EnvironmentConfig
+from deploy_guard.drivers.base import Context, Release
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.flow.model import Mode
+from deploy_guard.ledger.store import FileStore
 from deploy_guard.redact import Redactor
 from deploy_guard.report.files import ReportFolder
 from deploy_guard.roots import Root, packaged
@@ -108,8 +111,9 @@ def _refuse(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "Python runs with -O or PYTHONOPTIMIZE, which removes assert statements: a gate could not fail. Unset it"
         )
-    if options.no_deploy and options.deploy_plan:
-        raise pytest.UsageError("--no-deploy and --deploy-plan exclude each other: say which one is meant")
+    modes = ("no_deploy", "deploy_plan", "deploy_back")
+    if len(given := [f"--{name.replace('_', '-')}" for name in modes if getattr(options, name)]) > 1:
+        raise pytest.UsageError(f"{' and '.join(given)} exclude each other: say which one is meant")
     waivers_of(options)  # for its errors
     if options.deploy_tag and (options.no_deploy or options.deploy_plan):
         raise pytest.UsageError("--deploy-tag tags what was rolled out, and nothing will be: remove one of the options")
@@ -132,15 +136,21 @@ def _describe(config: pytest.Config) -> Run:
     cwd = config.invocation_params.dir
     try:
         path = _find(options.file_or_dir, cwd)
-        settings = configuration.load(path, directory=path.parent if path else cwd)
+        override = json.loads(options.deploy_override or "{}")
+        settings = configuration.load(path, directory=path.parent if path else cwd, override=override)
         environment = settings.for_env(options.deploy_env)
-        roots = _gate_roots(config, environment)
+        if override:
+            _check_driver(environment)
+        roots = _standard(options.deploy_standard) if options.deploy_standard else _gate_roots(config, environment)
+        taken_back = _taken_back(environment) if options.deploy_back else None
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     version = options.deploy_version or os.environ.get("VERSION", "").strip() or None
     if options.deploy_tag:
         _refuse_tag(environment, version)
     mode = Mode.CHECK if options.no_deploy else Mode.PLAN if options.deploy_plan else Mode.DEPLOY
+    if taken_back is not None:
+        mode, version = Mode.BACK, taken_back.version
     started = datetime.now(UTC)
     reports = Path(options.deploy_reports) if options.deploy_reports else Path("reports") / environment.env
     return Run(
@@ -158,6 +168,7 @@ def _describe(config: pytest.Config) -> Run:
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         tag=options.deploy_tag,
         own_junit=options.xmlpath is None,
+        taken_back=taken_back,
     )
 
 
@@ -198,6 +209,40 @@ def _refuse_tag(config: EnvironmentConfig, version: str | None) -> None:
         raise pytest.UsageError("--deploy-tag needs a commit: nothing has been committed yet")
     if not config.releases.guard and not versions.is_well_formed(version):  # with the guard on, a gate says so
         raise pytest.UsageError(f"--deploy-tag: the version {version!r} must be {versions.form}")
+
+
+def _standard(names: str) -> tuple[Root, ...]:
+    """Return the packaged standard gates by the names of their files, or ``all``."""
+    root = packaged("deploy_guard.gates")
+    if root is None:
+        raise ConfigurationError("the standard gates are not installed", hint="install deploy-guard again")
+    if names == "all":
+        return (root,)
+    files = [f"test_{name}.py" for name in names.split(",")]
+    if gone := [file for file in files if not (root.path / file).is_file()]:
+        raise ConfigurationError(f"there are no standard gates {', '.join(gone)}", hint="install deploy-guard again")
+    return tuple(Root(root.path / file, f"{root.name}/{file}", root.package) for file in files)
+
+
+def _check_driver(config: EnvironmentConfig) -> None:
+    """Refuse a driver that the command line names and that can't be made, before anything runs."""
+    if config.driver is None:
+        return
+    from deploy_guard.drivers import make_driver
+
+    try:
+        make_driver(config.driver, config.driver_config, Context(config.name, config.env, config.directory))
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"--driver={config.driver}: {error.what}", hint=error.hint or "name the keys with --set KEY=VALUE"
+        ) from error
+
+
+def _taken_back(config: EnvironmentConfig) -> Release:
+    """Return the release that a run goes back from; an empty one where there is none."""
+    store = FileStore(config.directory / ".deploy-guard", config.env)
+    record = store.load() or store.shipped() or {"release": {"version": None, "commit": None}}
+    return Release(record["release"]["version"], record["release"]["commit"])
 
 
 def _find(args: list[str], cwd: Path) -> Path | None:

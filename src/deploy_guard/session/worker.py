@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from deploy_guard.flow.model import Mode
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.results import is_blocking, is_post_check
@@ -20,6 +21,8 @@ class Worker(Marking):
         self._specify(items)
         result = yield
         items[:] = [item for item in items if SPEC in item.stash and not is_post_check(item) and not is_blocking(item)]
+        if self.run.mode is Mode.BACK:
+            items.clear()
         self._settle(items)
         return result
 

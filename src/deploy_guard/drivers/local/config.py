@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from deploy_guard.duration import seconds_of
+from deploy_guard.duration import DURATION_SCHEMA, seconds_of
 
 
 def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
-Duration = Annotated[float, BeforeValidator(seconds_of)]
+Duration = Annotated[float, BeforeValidator(seconds_of), WithJsonSchema(DURATION_SCHEMA)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 
 

@@ -1,0 +1,83 @@
+"""``apply`` and ``rollback``: a run that may deploy, and the way back from the last one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from deploy_guard.cli.session import environment, run
+from deploy_guard.errors import ConfigurationError
+
+
+def apply(arguments: Namespace) -> int:
+    """Run the repository's own gates, or the standard ones where it has none, and roll out."""
+    chosen = environment(arguments)
+    options = []
+    if arguments.version:
+        options.append(f"--deploy-version={arguments.version}")
+    if arguments.plan:
+        options.append("--deploy-plan")
+    if override := _driver(arguments):
+        options.append("--deploy-override=" + json.dumps({"env": {chosen: override}}))
+    return run(arguments, chosen, options, standard=() if _has_gates() else ["all"])
+
+
+def rollback(arguments: Namespace) -> int:
+    """Go back from what serves now to what was there before it."""
+    return run(arguments, environment(arguments), ["--deploy-back"], standard=() if _has_gates() else ["all"])
+
+
+def _has_gates() -> bool:
+    """True when the repository has gates of its own: configured ones, or a folder ``gates``."""
+    from deploy_guard import configfile
+
+    path = configfile.find(Path.cwd())
+    directory = path.parent if path is not None else Path.cwd()
+    return (path is not None and "gates" in configfile.read(path)) or (directory / "gates").is_dir()
+
+
+def _driver(arguments: Namespace) -> dict[str, Any]:
+    """Return the tables of the environment that the options stand for."""
+    table: dict[str, Any] = {}
+    for pair in arguments.set:
+        _merge(table, _parsed(pair))
+    if arguments.manifest:  # compose has a word of its own for them
+        table["files" if arguments.driver == "compose" else "manifests"] = arguments.manifest
+    for key in ("context", "namespace"):
+        if getattr(arguments, key):
+            table[key] = getattr(arguments, key)
+    if not arguments.driver:
+        if table:
+            raise ConfigurationError(
+                "--manifest, --context, --namespace and --set belong to a driver, and none is named",
+                hint="add --driver NAME, or write the keys into the configuration file",
+            )
+        return {}
+    return {"driver": arguments.driver, arguments.driver: table}
+
+
+def _parsed(pair: str) -> dict[str, Any]:
+    """Read ``key=value`` as a line of TOML; a value that is none is text."""
+    key, sign, value = pair.partition("=")
+    if not sign or not key.strip():
+        raise ConfigurationError(f"--set {pair}: write KEY=VALUE", hint="for instance --set root=.deploy/dev")
+    for shown in (value, json.dumps(value, ensure_ascii=False)):
+        try:
+            data = tomllib.loads(f"{key} = {shown}")
+            json.dumps(data)
+        except (tomllib.TOMLDecodeError, TypeError):  # not TOML, or a date, which no driver knows
+            continue
+        return data
+    raise ConfigurationError(f"--set {pair}: {key!r} is not a key", hint="keys are words, joined by dots")
+
+
+def _merge(into: dict[str, Any], data: dict[str, Any]) -> None:
+    for key, value in data.items():
+        known = into.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            _merge(known, value)
+        else:
+            into[key] = value
