@@ -408,6 +408,13 @@ def test_a_run_by_hand_is_somebodys_on_some_machine(tmp_path: Any, monkeypatch: 
     assert origin_of(run, samples.record_of(Outcome.SHIPPED), {}).who == "unknown user@build7"
 
 
+def test_what_is_not_known_is_left_out() -> None:
+    text = Page(render(samples.record_of(Outcome.INCOMPLETE), Transcript(), Origin(), Writer(str))).text
+    assert "INCOMPLETE" in text
+    assert not re.search("run by|Reproduce|It needs", text)
+    assert "No gate was collected." in text
+
+
 def test_the_command_to_run_again_is_whole() -> None:
     record = samples.record_of(Outcome.SHIPPED)
     same, gates = commands(("--deploy-env=prod", "gates/test a.py"), record)

@@ -72,9 +72,9 @@ def commands(arguments: tuple[str, ...], record: Record) -> list[tuple[str, str]
     version = [f"VERSION={shlex.quote(record.version)}"] if record.version and not named else []
     checkout = f"git checkout {record.commit[:12]}\n" if record.commit else ""
     line = " ".join([*version, shlex.join(["pytest", *arguments])])
-    found = [("the same run", checkout + line)]
+    found = [("The same run", checkout + line)]
     if record.mode is Mode.DEPLOY:
-        found.append(("its gates only; nothing is rolled out", f"{checkout}{line} --no-deploy"))
+        found.append(("Its gates only, nothing is rolled out", f"{checkout}{line} --no-deploy"))
     return found
 
 

@@ -129,7 +129,7 @@ def _job(origin: Origin, write: Writer) -> str:
 def _reproduce(origin: Origin, write: Writer) -> str:
     if not origin.commands:
         return ""
-    shown = "".join(f"<p>To run {write(what)}:</p><pre>{write(command)}</pre>" for what, command in origin.commands)
+    shown = "".join(f"<p>{write(what)}:</p><pre>{write(command)}</pre>" for what, command in origin.commands)
     if origin.needs:
         shown += f"<p>It needs in the environment: {write(', '.join(origin.needs))}.</p>"
     return f'<details class="again"><summary>Reproduce</summary>{shown}</details>'
