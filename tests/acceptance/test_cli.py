@@ -208,6 +208,8 @@ def test_the_driver_of_the_command_line_wins_over_that_of_the_file(command: Comm
     back = command("rollback", "--env", "dev")
     assert back.code == 2, "without the same options there is no driver, and nothing is touched"
     assert (command.cwd / "b/current").exists()
+    back = command("rollback", "--env", "dev", "--driver", "local", "--set", "root=b")
+    assert (back.code, (command.cwd / "b/current").exists()) == (0, False), back.out
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ STARTER = (
     ".deploy-guard/schema.json",
     "gates/test_environment.py",
     "gates/test_host.py",
+    "gates/test_release.py",
     "gates/test_service.py",
     "gates/test_settings.py",
 )

@@ -76,19 +76,7 @@ def make_parser() -> Parser:
     )
     add_env(apply)
     add_version(apply)
-    apply.add_argument("--driver", metavar="NAME", help="instead of the configured one")
-    apply.add_argument(
-        "--manifest", metavar="PATH", action="append", default=[], help="what the driver applies; may be repeated"
-    )
-    apply.add_argument("--context", metavar="NAME", help="the cluster's context, for the driver kubernetes")
-    apply.add_argument("--namespace", metavar="NAME", help="the namespace, for the driver kubernetes")
-    apply.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a key of the driver's table; the value is TOML, or else text",
-    )
+    add_driver(apply)
     apply.add_argument("--plan", action="store_true", help="run the gates, then only plan the rollout")
 
     back = add(
@@ -97,6 +85,7 @@ def make_parser() -> Parser:
         "deploy-guard rollback --env prod",
     )
     add_env(back)
+    add_driver(back)
 
     status = add("status", "what is shipped, is anything unfinished, how did the last run end?", "deploy-guard status")
     status.add_argument("--env", metavar="ENV", help="this environment only")
@@ -125,6 +114,23 @@ def add_env(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print verdict.json on stdout, and nothing else there")
     parser.add_argument("--reports", metavar="DIR", help="where the run's files are written; reports/ENV unless given")
     parser.add_argument("--log-format", choices=("human", "json"), help="write the run's events to stderr")
+
+
+def add_driver(parser: Parser) -> None:
+    """Add a driver and its table."""
+    parser.add_argument("--driver", metavar="NAME", help="instead of the configured one")
+    parser.add_argument(
+        "--manifest", metavar="PATH", action="append", default=[], help="what the driver applies; may be repeated"
+    )
+    parser.add_argument("--context", metavar="NAME", help="the cluster's context, for the driver kubernetes")
+    parser.add_argument("--namespace", metavar="NAME", help="the namespace, for the driver kubernetes")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of the driver's table; the value is TOML, or else text",
+    )
 
 
 def add_version(parser: Parser) -> None:

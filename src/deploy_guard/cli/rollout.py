@@ -15,19 +15,24 @@ from deploy_guard.errors import ConfigurationError
 def apply(arguments: Namespace) -> int:
     """Run the repository's own gates, or the standard ones where it has none, and roll out."""
     chosen = environment(arguments)
-    options = []
+    options = _override(arguments, chosen)
     if arguments.version:
         options.append(f"--deploy-version={arguments.version}")
     if arguments.plan:
         options.append("--deploy-plan")
-    if override := _driver(arguments):
-        options.append("--deploy-override=" + json.dumps({"env": {chosen: override}}))
     return run(arguments, chosen, options, standard=() if _has_gates() else ["all"])
 
 
 def rollback(arguments: Namespace) -> int:
     """Go back from what serves now to what was there before it."""
-    return run(arguments, environment(arguments), ["--deploy-back"], standard=() if _has_gates() else ["all"])
+    chosen = environment(arguments)
+    options = ["--deploy-back", *_override(arguments, chosen)]
+    return run(arguments, chosen, options, standard=() if _has_gates() else ["all"])
+
+
+def _override(arguments: Namespace, env: str) -> list[str]:
+    driver = _driver(arguments)
+    return ["--deploy-override=" + json.dumps({"env": {env: driver}})] if driver else []
 
 
 def _has_gates() -> bool:

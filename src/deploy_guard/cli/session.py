@@ -67,7 +67,7 @@ def _alone() -> list[str]:
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
     options = ["-c", os.devnull, f"--rootdir={Path.cwd()}", "--noconftest"]
-    return [*options, "--disable-plugin-autoload", "-p", "no:cacheprovider", "-q", "--tb=short"]
+    return [*options, "--disable-plugin-autoload", "-p", "no:cacheprovider", "-q", "--no-summary"]
 
 
 def _pytest(options: Sequence[str], plugins: Sequence[object]) -> int:

@@ -93,7 +93,7 @@ def release(
             return roll_back(stage, state)
         return Outcome.INTERRUPTED
     if tag and outcome in (Outcome.SHIPPED, Outcome.UNCHANGED):
-        _tag(stage)
+        tag_it(stage)
     return outcome
 
 
@@ -118,7 +118,8 @@ def _forward(stage: Stage, state: RolloutState, mode: Mode, keep_going: Callable
     return roll_back(stage, state)
 
 
-def _tag(stage: Stage) -> None:
+def tag_it(stage: Stage) -> None:
+    """Tag the release; whether that works changes nothing else."""
     # The release is verified and its record is closed: neither a tag that fails nor an interruption takes it back.
     with contextlib.suppress(Interrupted):
         stage.step(TAG)

@@ -491,6 +491,8 @@ class Controller(Marking):
                 return Outcome.INTERRUPTED
             return Outcome.CHECKED if self.run.mode is Mode.CHECK else Outcome.WITHHELD
         if self.run.mode is Mode.CHECK:
+            if self.run.tag:
+                way.tag_it(stage)
             stage.withhold("not deployed: --no-deploy")
             return Outcome.CHECKED
         try:

@@ -115,7 +115,8 @@ def _refuse(config: pytest.Config) -> None:
     if len(given := [f"--{name.replace('_', '-')}" for name in modes if getattr(options, name)]) > 1:
         raise pytest.UsageError(f"{' and '.join(given)} exclude each other: say which one is meant")
     waivers_of(options)  # for its errors
-    if options.deploy_tag and (options.no_deploy or options.deploy_plan):
+    # `deploy-guard release --tag` judges the release alone, and tags what others roll out.
+    if options.deploy_tag and (options.deploy_plan or (options.no_deploy and not options.deploy_standard)):
         raise pytest.UsageError("--deploy-tag tags what was rolled out, and nothing will be: remove one of the options")
     for name, package in (("timeout", "pytest-timeout"), ("junitxml", "pytest's JUnit XML")):
         if not config.pluginmanager.has_plugin(name):
