@@ -168,7 +168,7 @@ class Project:
         return [sys.executable, "-m", "pytest", *options, *args]
 
     def environ(self, **more: str) -> dict[str, str]:
-        hidden = ("PYTEST_", "DEPLOY_GUARD_RUN", "CI", "JENKINS", "GITHUB_")
+        hidden = ("PYTEST_", "PYTHONDONTWRITEBYTECODE", "DEPLOY_GUARD_RUN", "CI", "JENKINS", "GITHUB_")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
         return {**clean, "VERSION": "v1.0.0", **self.env, **more}
 
