@@ -17,7 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as it is installed from its wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
     done = subprocess.run([*argv, "--disable-pip-version-check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return install(next(folder.glob("deploy_guard-*.whl")), folder / "site")
