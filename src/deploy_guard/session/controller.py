@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -197,7 +196,7 @@ class Controller(Marking):
         held = self.stage.hold(steps, checks)
         self._held = set(held)
         items[:] = [*self._gates, *held]
-        gc.freeze()  # items live to the end: a collector that need not look through them makes each gate cheaper
+        self.run.resume_collector()
         return result
 
     def _adopt(self, items: list[pytest.Item]) -> None:
@@ -386,6 +385,7 @@ class Controller(Marking):
 
     def _conclude(self, session: pytest.Session) -> None:
         self._signals.interruptible = False
+        self.run.resume_collector()
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
         if self._restart_capture and capture is not None:
             capture.start_global_capturing()

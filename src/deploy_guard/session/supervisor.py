@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -342,6 +343,9 @@ class _Watch:
             warnings.simplefilter("ignore", DeprecationWarning)
             signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
             parent = os.getpid()
+            # Both processes share what there is; to look through it for garbage would copy it, and this one, when it
+            # ends, would look through it once more.
+            gc.freeze()
             self._child = os.fork()
         if self._child == 0:
             self._become_session(arguments, parent)
@@ -365,6 +369,7 @@ class _Watch:
             self._run.pid = os.getpid()
             os.environ[RUN_VARIABLE] = self._run.id
             active = self._run
+            self._run.pause_collector()
             code = int(pytest.main(arguments, plugins=self._plugins))  # type: ignore[arg-type]
             atexit._run_exitfuncs()  # noqa: SLF001 - as above
         except SystemExit as error:  # a plugin's way out of pytest.main; its code counts as pytest's own
