@@ -58,6 +58,7 @@ def record_of(outcome: Outcome) -> Record:
         version="v1.4.2",
         commit="3f9c2e1b7d5a4c0e9f8a6b2d1c3e5f7a9b0d2c4e",
         branch="main",
+        notes="shop v1.4.2\n\nFeatures\n- 3f9c2e1 <b>Basket</b> keeps its items (dana)\n",
         previous="v1.4.1",
         driver="kubernetes",
         target="kubernetes eks-prod/shop",

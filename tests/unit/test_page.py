@@ -329,9 +329,16 @@ def test_steps_that_did_not_run_say_why() -> None:
     assert "Not run: plan (no)" in Page(page(record)).text
 
 
+def test_release_notes_are_shown_as_text_and_only_where_there_are_any() -> None:
+    html = page(samples.record_of(Outcome.SHIPPED))
+    assert "&lt;b&gt;Basket&lt;/b&gt; keeps its items" in html
+    assert 'id="notes"' not in page(replace(samples.record_of(Outcome.SHIPPED), notes=""))
+
+
 def test_the_plan_shows_what_was_restored() -> None:
     back, failed = samples.page_of(Outcome.ROLLED_BACK), samples.page_of(Outcome.ROLLBACK_FAILED)
-    assert back.count(">restored</span>") == 3
+    assert back.count(">restored</span>") == 2
+    assert back.count(">removed again</span>") == 1, "what was created"
     assert "restored</span>" not in failed
     assert '<span class="del">-  image: registry.example/shop:1.4.1\n</span>' in back
     assert '<span class="add">+  image: registry.example/shop:1.4.2\n</span>' in back

@@ -20,7 +20,7 @@ from deploy_guard.report.transcript import Transcript
 if TYPE_CHECKING:
     from deploy_guard.session.run import Run
 
-_OWN_IDS = ("decision", "why", "time", "plan", "steps", "gates", "search", "count")
+_OWN_IDS = ("decision", "why", "time", "plan", "notes", "steps", "gates", "search", "count")
 _LEAD = 3
 """Lines of a reason that stand in the decision; all of them stand under Why."""
 
@@ -60,6 +60,7 @@ def render(record: Record, transcript: Transcript, origin: Origin, write: Writer
             sections.why(record.reasons, gates, anchors, write),
             sections.time(record, steps, write),
             sections.plan(record, write),
+            sections.notes(record, write),
             sections.steps(telling, steps, transcript, write),
             rows.section(record, table, transcript, write),
             f"</main>{_footer(record, origin, write)}<script>{script}</script></body></html>\n",

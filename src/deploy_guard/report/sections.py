@@ -99,14 +99,25 @@ def plan(record: Record, write: Writer) -> str:
     same = len(record.changes) - len(changes)
     if not record.changes:
         return ""
-    restored = ' <span class="tag good">restored</span>' if record.outcome is Outcome.ROLLED_BACK else ""
-    items = [_change(change, restored, write) for change in changes]
+    back = record.outcome is Outcome.ROLLED_BACK
+    undone = {"create": "removed again"}
+    tags = [f' <span class="tag good">{undone.get(c["action"], "restored")}</span>' if back else "" for c in changes]
+    items = [_change(change, tag, write) for change, tag in zip(changes, tags, strict=True)]
     shown = f'<ul class="plan">{"".join(items[:MOST])}</ul>' if items else ""
     if more := items[MOST:]:
         shown += f'<details><summary>{len(more)} more changes</summary><ul class="plan">{"".join(more)}</ul></details>'
     if same:
         shown += f'<p class="doc">{same} {"object" if same == 1 else "objects"} unchanged</p>'
     return f'<section aria-labelledby="plan"><h2 id="plan">Plan</h2>{shown}</section>'
+
+
+def notes(record: Record, write: Writer) -> str:
+    """Return the release notes, collapsed: what is in the release, in the words of its commits."""
+    if not record.notes:
+        return ""
+    head = f"<summary>Release notes <small>{len(record.notes.splitlines())} lines</small></summary>"
+    shown = f"<details>{head}<pre>{write(cut(record.notes))}</pre></details>"
+    return f'<section aria-labelledby="notes"><h2 id="notes">Notes</h2>{shown}</section>'
 
 
 def telling(record: Record, transcript: Transcript) -> list[StepResult]:
