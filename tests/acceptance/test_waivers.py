@@ -108,3 +108,14 @@ def test_a_gate_that_was_not_run_or_died_can_not_be_waived(waiving: Project) -> 
     result = waiving.run("gates", *waive("gates/test_w.py::test_dies"), VENDOR="1", DIES="1")
     assert (result.code, result.outcome) == (2, "withheld"), result.out
     assert not waiving.applied
+
+
+def test_where_nothing_could_be_collected_a_waiver_changes_nothing(waiving: Project) -> None:
+    waiving.write("gates/test_bad.py", "from deploy_guard import gate\n@gate('sever')\ndef test_b(): pass\n")
+    result = waiving.run("gates", *waive(VENDOR))
+    assert (result.code, result.outcome) == (2, "withheld"), result.out
+    assert "collection-error" in result.codes
+    assert "INTERNALERROR" not in result.out
+    broken = waiving.run("gates", *waive(VENDOR), "-p", "no:terminal", "--ignore=gates")
+    assert broken.code != 0
+    assert not waiving.applied

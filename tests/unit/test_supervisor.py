@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy_guard.session import spool, supervisor
+from deploy_guard.session import request, spool
 from deploy_guard.session.aftermath import quiet_options
 from deploy_guard.session.run import Board, Stage
 
@@ -27,18 +27,18 @@ def config(**options: Any) -> Any:
 
 
 def test_windows_can_only_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy_guard.session.supervisor.sys.platform", "win32")
+    monkeypatch.setattr("deploy_guard.session.request.sys.platform", "win32")
     with pytest.raises(pytest.UsageError, match="--no-deploy only"):
-        supervisor._refuse(config())
-    supervisor._refuse(config(no_deploy=True))
+        request.refuse(config())
+    request.refuse(config(no_deploy=True))
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(pytest.UsageError, match="exclude each other"):
-        supervisor._refuse(config(no_deploy=True, deploy_plan=True))
+        request.refuse(config(no_deploy=True, deploy_plan=True))
     for other in ("no_deploy", "deploy_plan"):
         with pytest.raises(pytest.UsageError, match="--deploy-tag tags what was rolled out"):
-            supervisor._refuse(config(deploy_tag=True, **{other: True}))
+            request.refuse(config(deploy_tag=True, **{other: True}))
 
 
 def test_a_board_keeps_what_each_side_writes() -> None:

@@ -3,67 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy_guard.flow import release as way
-from deploy_guard.flow.model import GateOutcome, Mode, Outcome, Phase, Reason, Severity, Verdict
+from deploy_guard.flow.model import Mode, Outcome, Reason, Severity, Verdict
 from deploy_guard.flow.rollout import Rollout
-from deploy_guard.flow.verdict import gate_reason, judge
+from deploy_guard.flow.verdict import judge
 from deploy_guard.ledger.journal import FileJournal
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.marks import RollbackTag
+from deploy_guard.report import plain
 from deploy_guard.report.files import new_record
-from deploy_guard.report.transcript import Transcript
-from deploy_guard.roots import Root, holding
-from deploy_guard.session import completeness, spool, waivers
+from deploy_guard.session import completeness, conclusion, waivers
 from deploy_guard.session.gates import SPEC
 from deploy_guard.session.items import LIMIT, StepItem
+from deploy_guard.session.listening import Listener, Tally
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.nouns import configured_driver, known_notes, known_release, tag_run
 from deploy_guard.session.remote import Remote
-from deploy_guard.session.replay import Replay, new_report, not_run_reports
+from deploy_guard.session.replay import Replay
 from deploy_guard.session.results import Results, is_blocking, is_post_check
 from deploy_guard.session.rollbacks import Rollbacks, StoredFixtures
+from deploy_guard.session.rows import Rows
 from deploy_guard.session.run import Run, Stage
 from deploy_guard.session.signals import Signals
 from deploy_guard.session.stage import PytestStage
 
 SESSION = pytest.StashKey[pytest.Session]()
-
-_STEPS = {
-    Mode.DEPLOY: (way.PLAN, way.SNAPSHOT, way.APPLY, way.WAIT),
-    Mode.PLAN: (way.PLAN,),
-    Mode.CHECK: (),
-    Mode.BACK: (way.RETRIEVE,),
-}
-
-
-@dataclass
-class Tally:
-    """What the reports of one held item said."""
-
-    called: bool = False
-    failed: bool = False
-    teardown_failed: bool = False
-    seconds: float = 0.0
-    message: str = ""
-    phases: set[str] = field(default_factory=set)
-
-    @property
-    def passed_so_far(self) -> bool:
-        """Nothing went wrong yet."""
-        return not self.failed
-
-    @property
-    def passed(self) -> bool:
-        """It ran, and nothing went wrong."""
-        return self.called and not self.failed
 
 
 class Controller(Marking):
@@ -73,7 +43,6 @@ class Controller(Marking):
         super().__init__(config, run)
         self.record = new_record(run)
         self.results = Results(self.waivers)
-        self.transcript = Transcript()
         self.journal = FileJournal(
             run.folder / "audit.jsonl",
             run=run.id,
@@ -82,6 +51,8 @@ class Controller(Marking):
             redact=run.redactor.redact,
             echo=run.log,
         )
+        self.listener = Listener(config, run, self.results, self.journal)
+        self.rows = Rows(config, self.results, self.listener, self.warn)
         self.stage: PytestStage | None = None
         self.rollout: Rollout | None = None
         self._store = FileStore(run.state_folder, run.env)
@@ -90,8 +61,6 @@ class Controller(Marking):
         config.pluginmanager.register(self.stored, "deploy_guard_stored")
         self._rollbacks = Rollbacks(config)
         self._replay = Replay(config, run, self.results) if run.death is not None else None
-        self._tallies: dict[str, Tally] = {}
-        self._quiet: dict[str, dict[str, float]] = {}
         self._problems: list[Reason] = []
         self._files: dict[str, Path] = {}
         self._collected: set[Path] = set()
@@ -192,7 +161,8 @@ class Controller(Marking):
         self.config.stash[SESSION] = session
         self.rollout = self._make_rollout()
         self.stage = PytestStage(self, session, self.rollout)
-        steps = _STEPS[self.run.mode] + ((way.TAG,) if self.run.tag else ())
+        self.rows.last = self.stage.verdict
+        steps = conclusion.STEPS[self.run.mode] + ((way.TAG,) if self.run.tag else ())
         held = self.stage.hold(steps, checks)
         self._held = set(held)
         items[:] = [*self._gates, *held]
@@ -240,8 +210,7 @@ class Controller(Marking):
             # Somebody swallowed the interruption; it still holds.
             raise KeyboardInterrupt(self._signals.first)
         if self._blocking and not is_blocking(item) and (why := self._blocked_by()):
-            for report in not_run_reports(item, why, blocked=True):
-                self._emit(item, report)
+            self.rows.skipped(item, why, blocked=True)
             return True
         self._current = item
         self.run.board.running(item.nodeid, self._limit(item))
@@ -289,67 +258,8 @@ class Controller(Marking):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """First of all listeners: redact, record, and keep a copy outside this process."""
-        plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
-        if not plain:
-            self._redact(report)
-            self.transcript.add(report)
-        if report.nodeid in self._tallies:
-            self._count(report)
-        self.results.add(report)
-        if self._replay is None and self.run.spool >= 0:
-            self._keep(report, plain=plain)
-        if report.when == "teardown" and self._replay is None:
-            self._tell(report.nodeid)
-
-    def _tell(self, node_id: str) -> None:
-        """Write down how a gate ended; what follows the gates writes its own events."""
-        result = self.results.find(node_id)
-        if result is not None and result.phase is Phase.GATE:
-            said = {"message": result.message} if result.message else {}
-            self.journal.event(
-                "gate",
-                id=result.id,
-                severity=result.severity,
-                outcome=result.outcome,
-                seconds=round(result.seconds, 4),
-                **said,
-            )
-
-    def _keep(self, report: pytest.TestReport, *, plain: bool) -> None:
-        """Put a report into the spool; the phases of an item that passed and said nothing share one entry."""
-        node_id = report.nodeid
-        if plain:
-            self._quiet.setdefault(node_id, {})[str(report.when)] = report.duration
-            if report.when == "teardown":
-                spool.write(self.run.spool, {"n": node_id, "d": self._quiet.pop(node_id)})
-            return
-        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        data.pop("node", None)  # xdist's handle of the worker; the second session has no workers
-        entry: dict[str, Any] = {"n": node_id, "r": data}
-        if before := self._quiet.pop(node_id, None):
-            entry["d"] = before
-        spool.write(self.run.spool, entry)
-
-    def _redact(self, report: pytest.TestReport) -> None:
-        if not self.run.redactor:
-            return
-        hook = self.config.hook
-        data = hook.pytest_report_to_serializable(config=self.config, report=report)
-        again = hook.pytest_report_from_serializable(config=self.config, data=self.run.redactor.redact_json(data))
-        report.__dict__.update(again.__dict__)
-
-    def _count(self, report: pytest.TestReport) -> None:
-        tally = self._tallies[report.nodeid]
-        tally.seconds += report.duration
-        tally.called |= report.when == "call"
-        tally.phases.add(str(report.when))
-        if report.outcome != "passed":
-            tally.failed = True
-            tally.teardown_failed |= report.when == "teardown"
-            lines = report.longreprtext.strip().splitlines()
-            own = getattr(report, DATA, {}).get("message", "")
-            tally.message = tally.message or own or "\n".join(lines[-20:])
+        """First of all listeners."""
+        self.listener.take(report)
 
     # The end of the gates, and all that follows
 
@@ -394,7 +304,7 @@ class Controller(Marking):
         if self.stage is None and (self._is_distributed or not self._loop_finished):
             self.collect(session)
         if current is not None and self._replay is None and not self._loop_finished:
-            self._finish_row(current)
+            self.rows.finish(current, f"interrupted: {self._signals.first or 'the session was told to stop'}")
         if self._is_distributed and self._signals.first:
             self._problem("interrupted", Severity.CRITICAL, f"the run was told to end by {self._signals.first}")
         elif not self._loop_finished and not self._problems:
@@ -424,7 +334,9 @@ class Controller(Marking):
 
     def _tell_waivers(self) -> None:
         for node_id, waiver in self.waivers.items():
-            result = self.results.of(node_id)
+            result = self.results.find(node_id)
+            if result is None:
+                continue  # nothing was collected
             if result.waiver is not None:
                 self.journal.event("waived", id=node_id, by=waiver.by, reason=waiver.reason, said=result.message)
             elif result.outcome.lets_pass:
@@ -435,7 +347,10 @@ class Controller(Marking):
             text = "a test forked this process, and the copy went on as if it were the test session"
             self._problem("escaped-fork", Severity.CRITICAL, text)
         if self.run.mode is Mode.BACK:
-            return self._judge_way_back()
+            can_be_taken_back = self.rollout is not None and self.rollout.can_be_taken_back
+            weighs, told = conclusion.way_back_problems(self.run, self._problems, can_be_taken_back=can_be_taken_back)
+            self.record.notices += told
+            return judge((), weighs, none_needed=True)
         problems = [*self._problems, *completeness.option_problems(self.config)]
         with_tests = {path.resolve() for path in {item.path for item in self.seen}}
         loaded = {
@@ -446,24 +361,6 @@ class Controller(Marking):
         if self.stage is not None and not any(p.code in ("interrupted", "partial-option") for p in problems):
             problems += completeness.file_problems(self.run.roots, self._collected, with_tests, loaded)
         return judge(self.results.all(), problems)
-
-    def _judge_way_back(self) -> Verdict:
-        """No gate is asked: what is wrong with gates must not keep anybody from going back. It is only told."""
-        problems = []
-        for problem in self._problems:
-            if problem.code in ("interrupted", "died", "timed-out"):
-                problems.append(problem)
-            else:
-                self.warn(f"{problem.id}: {problem.text}")
-        if self.run.config.rollback == "off":
-            text = 'the configuration says rollback = "off"'
-            problems.append(Reason("rollback-off", Severity.RECOVERABLE, text))
-        elif self._replay is None and (self.rollout is None or not self.rollout.can_be_taken_back):
-            text = (
-                f"there is nothing to go back from: no rollout to {self.run.env} is recorded in {self.run.state_folder}"
-            )
-            problems.append(Reason("nothing-to-take-back", Severity.RECOVERABLE, text))
-        return judge((), problems, none_needed=True)
 
     def _roots(self) -> list[Path]:
         return [root.path.resolve() for root in self.run.roots]
@@ -508,29 +405,19 @@ class Controller(Marking):
             text = f"the rollout was broken by {type(error).__name__}: {error}"
             self.record.reasons.append(Reason("broken", Severity.CRITICAL, text))
             outcome = way.roll_back(stage, rollout)
-        stage.withhold(self._why_not_reached(outcome))
+        stage.withhold(conclusion.why_not_reached(outcome, stage.results, told_to_end=self.told_to_end()))
         return outcome
-
-    def _why_not_reached(self, outcome: Outcome) -> str:
-        failed = next((step.name for step in self.stage.results if step.outcome == "failed"), "") if self.stage else ""
-        if failed:
-            return f"withheld: {failed} failed"
-        if outcome is Outcome.PLANNED:
-            return "planned only: --deploy-plan"
-        if self.told_to_end():
-            return "withheld: the run was interrupted"
-        return "rolled back before it was reached"
 
     def _complete(self) -> None:
         """Fill in the record from what the rollout left, and run the closing verdict."""
         record, stage, rollout = self.record, self.stage, self.rollout
         if stage is not None and rollout is not None:
-            self._describe(rollout)
+            conclusion.describe(record, rollout, self.run)
             record.steps = stage.results
             record.reasons += self._later_reasons(stage)
         record.reasons.sort(key=lambda reason: -reason.severity.exit_code)  # the worst first, for every reader
         record.gates = self.results.all()
-        record.sources = self._sources()
+        record.sources = conclusion.sources(self.seen, self.run.roots)
         record.gates_seconds = self._gates_seconds if self._replay is None else 0.0
         self._note()
         record.seconds = time.monotonic() - self._start
@@ -539,52 +426,15 @@ class Controller(Marking):
             record.reasons.insert(0, Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
         record.seconds = time.monotonic() - self._start
 
-    def _sources(self) -> list[dict[str, Any]]:
-        """Count the gates of each root, for people who want to know which rules were applied."""
-        counted: Counter[Root | None] = Counter()
-        files: dict[Path, Root | None] = {}
-        for item in self.seen:
-            if item.path not in files:
-                files[item.path] = holding(self.run.roots, item.path)
-            if not is_post_check(item):
-                counted[files[item.path]] += 1
-        return [{"root": r.name, "package": r.package or None, "gates": counted[r]} for r in self.run.roots]
-
     def _note(self) -> None:
         """Attach the release notes; a release never fails for want of them."""
         self.record.notes, why_not = known_notes(self.run)
         if why_not:
             self.warn(f"the release notes could not be made: {why_not}")
 
-    def _describe(self, rollout: Rollout) -> None:
-        record = self.record
-        record.target = rollout.target
-        record.driver = rollout.driver_name or record.driver
-        record.previous = rollout.previous
-        record.recovered = rollout.recovered
-        record.version = rollout.release.version
-        record.commit, record.branch = rollout.release.commit, rollout.release.branch
-        if rollout.plan_ is not None:
-            redact = self.run.redactor.redact
-            record.digest = rollout.plan_.digest
-            record.changes = [
-                {"action": c.action, "object": redact(c.object), "diff": redact(c.diff)} for c in rollout.plan_.changes
-            ]
-        record.notices += rollout.notices()
-
     def _later_reasons(self, stage: PytestStage) -> list[Reason]:
         """Reasons that arose after the verdict on the gates: failed steps and post-checks, an interruption."""
-        reasons = []
-        for result in self.results.all():
-            ran = result.outcome is not GateOutcome.NOT_RUN and result.phase is Phase.POST_CHECK
-            if ran and (reason := gate_reason(result)) is not None:
-                reasons.append(reason)
-        for step in stage.results:
-            if step.outcome == "failed":
-                # What is verified serves: a tag can be made up for by the next run.
-                severity = Severity.RECOVERABLE if step.name == way.TAG else Severity.CRITICAL
-                code, text = f"{step.name}-failed", step.message or "failed"
-                reasons.append(Reason(code, severity, text, f"rollout::{step.name}"))
+        reasons = conclusion.later_reasons(self.results.all(), stage.results)
         if self._signals.first and not any(r.code == "interrupted" for r in self.record.reasons):
             text = f"the run was told to end by {self._signals.first}"
             reasons.append(Reason("interrupted", Severity.CRITICAL, text))
@@ -598,11 +448,8 @@ class Controller(Marking):
 
     def verdict_text(self) -> str:
         """What the closing row says; it fails when the run did."""
-        record = self.record
-        lines = [record.headline, *(f"{r.severity}: {r.id + ': ' if r.id else ''}{r.text}" for r in record.reasons)]
-        lines.append(f"next: {record.next_step}")
-        text = "\n".join(lines)
-        if record.exit_code:
+        text = plain.summary(self.record)
+        if self.record.exit_code:
             pytest.fail(text, pytrace=False)
         return text
 
@@ -641,7 +488,7 @@ class Controller(Marking):
 
     def tally(self, node_id: str) -> Tally:
         """Return what was reported of a held item."""
-        return self._tallies.setdefault(node_id, Tally())
+        return self.listener.tally(node_id)
 
     def rollbacks(self) -> list[tuple[Any, pytest.Collector, RollbackTag]]:
         """Return the rollback fixtures in order of definition, each with the node whose fixtures it sees."""
@@ -667,12 +514,12 @@ class Controller(Marking):
             self.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except (KeyboardInterrupt, pytest.exit.Exception) as error:
             self._signals.interruptible = False
-            self._finish_row(item, f"interrupted: {error or type(error).__name__}")
+            self.rows.finish(item, f"interrupted: {error or type(error).__name__}")
             return True
         except Exception as error:
             # Not the item's own: pytest turns those into reports. A listener of another plugin broke the row.
             if self.stage is not None:
-                self.clear_stack(item, self.stage.verdict)
+                self.rows.clear_stack(item, self.stage.verdict)
             if interruptible and item.name != way.TAG:  # what is verified is not undone for the sake of its tag
                 raise
             self.warn(f"{item.nodeid}: a plugin failed: {type(error).__name__}: {error}")
@@ -692,41 +539,6 @@ class Controller(Marking):
                 tally.called = True
             except Exception as error:  # noqa: BLE001 - a driver's; it is recorded, and the way back goes on
                 tally.failed, tally.message = True, str(error)
-
-    def clear_stack(self, item: pytest.Item, nextitem: pytest.Item) -> None:
-        """Tear down what a failed or interrupted item left set up, down to what ``nextitem`` shares."""
-        runner: Any = self.config.pluginmanager.get_plugin("runner")
-        try:
-            runner.pytest_runtest_teardown(item=item, nextitem=nextitem)
-        except Exception as error:  # noqa: BLE001 - a user's fixture; what follows is more important than why
-            self.warn(f"{item.nodeid}: a fixture failed when it was torn down: {type(error).__name__}: {error}")
-
-    def show_skipped(self, item: pytest.Item, why: str) -> None:
-        """Report an item as skipped without running it."""
-        for report in not_run_reports(item, why):
-            self._emit(item, report)
-
-    def _finish_row(self, item: pytest.Item, text: str = "") -> None:
-        """Give an item that was interrupted its missing reports, so that it has a row that says so."""
-        seen = self.results.phases(item.nodeid) or self.tally(item.nodeid).phases
-        if "teardown" in seen:
-            return
-        text = text or f"interrupted: {self._signals.first or 'the session was told to stop'}"
-        self._show(item, "call" if "setup" in seen else "setup", "failed", text)
-        self._show(item, "teardown", "passed", None)
-        if self.stage is not None:
-            self.clear_stack(item, self.stage.verdict)
-
-    def _show(self, item: pytest.Item, when: Any, outcome: Any, longrepr: Any) -> None:
-        self._emit(item, new_report(item, when, outcome, longrepr))
-
-    def _emit(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        when = report.when
-        if when == "setup":
-            self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        self.config.hook.pytest_runtest_logreport(report=report)
-        if when == "teardown":
-            self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _problem(self, code: str, severity: Severity, text: str, node_id: str = "") -> None:
         problem = Reason(code, severity, text, node_id)

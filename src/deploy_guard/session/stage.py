@@ -60,7 +60,7 @@ class PytestStage:
         for name in [name for name in self._pending if name != TAG]:
             self.skip(name, why)
         while self.checks:
-            self._controller.show_skipped(self.checks.pop(0), why)
+            self._controller.rows.skipped(self.checks.pop(0), why)
         if TAG in self._pending:
             self.skip(TAG, why)
 
@@ -102,7 +102,7 @@ class PytestStage:
     def skip(self, name: str, why: str) -> None:
         """Show a step that was not needed, or not reached."""
         item = self._pending.pop(name, None) or self._item(name, str)
-        self._controller.show_skipped(item, why)
+        self._controller.rows.skipped(item, why)
         self.results.append(StepResult(name, StepOutcome.SKIPPED, 0.0, why))
 
     def saves(self) -> bool:
@@ -196,7 +196,7 @@ class PytestStage:
     def _run(self, item: pytest.Item, following: pytest.Item | None, *, interruptible: bool) -> None:
         if interruptible and self._controller.told_to_end():
             raise Interrupted
-        self._controller.clear_stack(item, item)
+        self._controller.rows.clear_stack(item, item)
         nextitem = following
         if following is not None and following is not self.verdict:
             nextitem = NextItem.from_parent(self._top, name="next", act=str)
@@ -212,6 +212,6 @@ class PytestStage:
             state, seconds = "passed" if tally.passed else "failed", round(tally.seconds, 4)
             self._rollout.journal.event(kind, id=item.nodeid, state=state, seconds=seconds)
         if not self._controller.tally(item.nodeid).passed and following is not None:
-            self._controller.clear_stack(item, self.verdict)
+            self._controller.rows.clear_stack(item, self.verdict)
         if interruptible and (interrupted or self._controller.told_to_end()):
             raise Interrupted

@@ -72,7 +72,7 @@ def last_word(config: pytest.Config, code: int, error: BaseException | None) -> 
         record.notices.append(f"an error escaped from pytest: {type(error).__name__}: {error}")
     from deploy_guard.report import finish
 
-    finish.finish(config, run, record, controller.transcript if controller is not None else None)
+    finish.finish(config, run, record, controller.listener.transcript if controller is not None else None)
     run.board.done(record.exit_code)
     return record.exit_code
 
