@@ -214,6 +214,42 @@ CASES: dict[str, Accident] = {
     "a second gate root that is not named": Accident(
         {"deploy-guard.toml": 'gates = ["gates", "more"]\n', "more/test_more.py": "def test_x(): assert 0\n"}
     ),
+    "a class that pytest leaves out for its __init__": gate(
+        "def test_a(): pass\nclass TestX:\n def __init__(self): pass\n def test_x(self): assert 0"
+    ),
+    "a gate with a name that pytest does not collect": gate(
+        "def test_a(): pass\n@gate()\ndef disk_has_room(): assert 0"
+    ),
+    "a post-check with a name that pytest does not collect": gate(
+        "from deploy_guard import post_check\ndef test_a(): pass\n@post_check()\ndef answers(): assert 0"
+    ),
+    "-p no:unittest": Accident(
+        gate("import unittest\ndef test_a(): pass\nclass X(unittest.TestCase):\n def test_x(self): assert 0").files,
+        ("gates", "-p", "no:unittest"),
+    ),
+    "a test that a conftest keeps from being collected": Accident(
+        {
+            "gates/sub/conftest.py": "def pytest_pycollect_makeitem(name): return [] if name == 'test_b' else None",
+            "gates/sub/test_sub.py": TWO,
+        }
+    ),
+    "--confcutdir": Accident(
+        {"conftest.py": "import pytest\n@pytest.fixture(autouse=True)\ndef f(): assert 0\n"},
+        ("gates", "--confcutdir=gates"),
+    ),
+    "an imperative xfail behind --runxfail": Accident(
+        gate("def test_x(): pytest.xfail('x')").files, ("gates", "--runxfail")
+    ),
+    "a gate that a conftest adds after the collection": Accident(
+        {
+            "gates/sub/conftest.py": "import pytest\ndef late(): assert 0\ndef pytest_collection_finish(session):\n"
+            " session.items.insert(0, pytest.Function.from_parent(session.items[0].parent, name='late', callobj=late))\n",
+            "gates/sub/test_sub.py": TWO,
+        }
+    ),
+    "a gate that unregisters the session that decides": gate(
+        "def test_x(request):\n request.config.pluginmanager.unregister(name='deploy_guard_session')\n assert 0"
+    ),
     "a fixture that fails when the session is torn down": gate(
         "@pytest.fixture(scope='session')\ndef f():\n yield\n raise OSError('late')\n"
         "def test_x(f): pass\ndef test_z(): assert 0"
@@ -260,6 +296,8 @@ DISTRIBUTED = [
     "an unknown severity",
     "--collect-only",
     "a gate that runs past its timeout",
+    "a class that pytest leaves out for its __init__",
+    "a gate that a conftest adds after the collection",
 ]
 
 
@@ -271,3 +309,13 @@ def test_nothing_ships_from_workers_after(name: str, project: Project) -> None:
     result = project.run(*accident.args, "-n", "2", more=accident.env)
     assert not project.applied, result.out
     assert result.code in (1, 2), result.out
+
+
+def test_nothing_ships_when_a_worker_ran_a_test_that_the_controller_does_not_know(project: Project) -> None:
+    project.write(
+        "gates/test_second.py",
+        "import os\nif 'PYTEST_XDIST_WORKER' in os.environ:\n def test_x(): assert 0\ndef test_y(): pass\n",
+    )
+    result = project.run("gates", "-n", "2")
+    assert not project.applied, result.out
+    assert (result.code, result.outcome, result.codes) == (2, "withheld", ["unknown-test"]), result.out

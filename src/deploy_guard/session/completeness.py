@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -11,12 +12,15 @@ import pytest
 
 from deploy_guard.flow.model import Reason, Severity
 from deploy_guard.roots import Root
+from deploy_guard.session.gates import PHASES
 
 _PATTERNS = ("test_*.py", "*_test.py")
 _OPTIONS = {
     "lf": "--last-failed",
     "stepwise": "--stepwise",
     "noconftest": "--noconftest",
+    "confcutdir": "--confcutdir",
+    "runxfail": "--runxfail",
     "setuponly": "--setup-only",
     "setupplan": "--setup-plan",
     "collectonly": "--collect-only",
@@ -32,7 +36,7 @@ def option_problems(config: pytest.Config) -> list[Reason]:
     if config.option.deploy_standard and "--noconftest" in given:
         given.remove("--noconftest")  # the standard gates have no conftest, and those of other tests stay out
     problems = [
-        _partial("option", f"{name} does not run every gate: a release needs them all; remove it", name)
+        _partial("option", f"{name} does not run every gate as it is written: a release needs that; remove it", name)
         for name in given
     ]
     problems += [
@@ -85,6 +89,70 @@ def file_problems(
                     _partial("not-loaded", f"{shown} was not loaded: its rollback fixtures are gone", shown)
                 )
     return problems
+
+
+def hidden_tests(items: Iterable[pytest.Item]) -> list[Reason]:
+    """Name what looks like a test in a file of gates, by its name or its mark, and was not collected.
+
+    pytest leaves out classes with ``__init__``, what ``-p no:unittest`` or an ini option hides, and wrong names.
+    """
+    names: dict[pytest.Module, set[str]] = {}
+    functions: set[object] = set()
+    methods: dict[type, set[str]] = {}
+    for item in items:
+        module = item.getparent(pytest.Module)
+        if module is None or not isinstance(item, pytest.Function):
+            continue
+        known = names.setdefault(module, set())
+        name = item.originalname or item.name
+        functions.add(item.function)
+        if item.cls is None:
+            known.add(name)
+        for cls in item.cls.__mro__ if item.cls is not None else ():
+            methods.setdefault(cls, set()).add(name)
+    problems: list[Reason] = []
+    for module, known in names.items():
+        hidden: list[str] = []
+        for name, value in list(vars(module.obj).items()):
+            if inspect.isclass(value):
+                hidden += [f"{name}::{test}" for test in _hidden_methods(name, value, methods)]
+            elif _is_test(name, value) and name not in known and value not in functions:
+                hidden.append(name)
+        for name in hidden:
+            shown = f"{module.nodeid}::{name}"
+            text = f"{shown} looks like a gate, and pytest did not collect it: "
+            text += "mend its name (test_*, in classes Test* without __init__) or the option that hides it"
+            problems.append(_partial("hidden-test", text, shown))
+    return problems
+
+
+def _hidden_methods(name: str, cls: type, collected: dict[type, set[str]]) -> list[str]:
+    if cls.__dict__.get("__test__", True) is False:
+        return []
+    known = collected.get(cls, set())
+    is_test = bool(known) or name.startswith("Test") or _is_marked(cls) or _is_test_case(cls)
+    return [
+        test
+        for test, value in vars(cls).items()
+        if test not in known and _is_test(test, value) and (is_test or _is_marked(value))
+    ]
+
+
+def _is_test_case(cls: type) -> bool:
+    return any(base.__module__ == "unittest.case" and base.__name__ == "TestCase" for base in cls.__mro__)
+
+
+def _is_test(name: str, value: object) -> bool:
+    # Before pytest 8.4 a fixture was a function with this attribute.
+    if not inspect.isfunction(value) or hasattr(value, "_pytestfixturefunction"):
+        return False
+    return getattr(value, "__test__", True) and (name.startswith("test_") or _is_marked(value))
+
+
+def _is_marked(value: object) -> bool:
+    marks = getattr(value, "__dict__", {}).get("pytestmark", [])
+    marks = marks if isinstance(marks, (list, tuple)) else [marks]
+    return any(getattr(mark, "name", "") in PHASES for mark in marks)
 
 
 def test_files(root: Path) -> Iterator[Path]:

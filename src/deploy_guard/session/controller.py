@@ -64,6 +64,7 @@ class Controller(Marking):
         self._problems: list[Reason] = []
         self._files: dict[str, Path] = {}
         self._collected: set[Path] = set()
+        self._hidden: list[Reason] = []
         self._gates: list[pytest.Item] = []
         self._blocking: list[pytest.Item] = []
         self._blocked: str | None = None
@@ -146,6 +147,7 @@ class Controller(Marking):
         for name in sorted(self._specifications.unused):
             text = f"{self.run.config.path}: severities: {name!r} names no gate that was collected: mend or remove it"
             self._problem("unknown-severity", Severity.CRITICAL, text)
+        self._hidden = completeness.hidden_tests(self.seen)
         left = set(items)
         gates = [item for item in items if not is_post_check(item)]
         self._gates = sorted(gates, key=lambda item: not is_blocking(item))  # stable: files keep their order
@@ -239,6 +241,11 @@ class Controller(Marking):
         for item in self._gates[len(self._blocking) :]:
             self.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return True
+
+    @property
+    def is_open(self) -> bool:
+        """A held item has its turn; at any other time a step must do nothing."""
+        return self._open is not None
 
     @property
     def runs_an_item(self) -> bool:
@@ -352,6 +359,10 @@ class Controller(Marking):
             self.record.notices += told
             return judge((), weighs, none_needed=True)
         problems = [*self._problems, *completeness.option_problems(self.config)]
+        if self.stage is not None:
+            text = "ran, and was not collected by the process that decides: its result does not count, so nothing ships"
+            problems += [Reason("unknown-test", Severity.CRITICAL, text, name) for name in self.results.unknown()]
+            problems += self._hidden
         with_tests = {path.resolve() for path in {item.path for item in self.seen}}
         loaded = {
             Path(file).resolve()

@@ -70,6 +70,10 @@ class Results:
         """Return the results of all items, in collection order."""
         return [self.of(node_id) for node_id in self._seen]
 
+    def unknown(self) -> list[str]:
+        """Return the ids of what was reported, and is no item of this session."""
+        return list(self._early)
+
     def timeout(self, node_id: str) -> float | None:
         """Return the time limit of an item in seconds; None for one that is not known."""
         seen = self._find(node_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from deploy_guard.errors import DeployGuardError
 from deploy_guard.flow.model import StepOutcome, StepResult
 from deploy_guard.flow.release import PLAN, RETRIEVE, TAG, Interrupted
 from deploy_guard.flow.rollout import Rollout
@@ -157,8 +158,21 @@ class PytestStage:
 
     def _step_item(self, name: str) -> pytest.Item:
         if name in (PLAN, RETRIEVE):
-            return self._driver_item(name, getattr(self._rollout, f"{name}_with"))
-        return self._item(name, getattr(self._rollout, name))
+            return self._driver_item(name, self._in_turn(getattr(self._rollout, f"{name}_with")))
+        return self._item(name, self._in_turn(getattr(self._rollout, name)))
+
+    def _in_turn(self, act: Callable[..., str]) -> Callable[..., str]:
+        """Let a step act only when it is given its turn: without the controller's hooks pytest runs it as a test."""
+
+        def act_in_turn(*args: Any) -> str:
+            if not self._controller.is_open:
+                raise DeployGuardError(
+                    "nothing was done: the step was started before the gates were judged",
+                    hint="find the test or plugin that unregisters deploy_guard_session, and remove it",
+                )
+            return act(*args)
+
+        return act_in_turn
 
     def _driver_item(self, name: str, act: Callable[[Any], str]) -> DriverFunction:
         def remember(driver: Any) -> str:
