@@ -319,3 +319,35 @@ def test_nothing_ships_when_a_worker_ran_a_test_that_the_controller_does_not_kno
     result = project.run("gates", "-n", "2")
     assert not project.applied, result.out
     assert (result.code, result.outcome, result.codes) == (2, "withheld", ["unknown-test"]), result.out
+
+
+@pytest.mark.parametrize("distribution", ["load", "loadscope", "loadfile", "loadgroup", "worksteal"])
+def test_every_way_to_distribute_gates_ships_what_is_good(distribution: str, project: Project) -> None:
+    project.write(
+        "gates/test_x.py",
+        "import pytest\n@pytest.mark.xdist_group('db')\ndef test_a(): pass\n"
+        "@pytest.mark.xdist_group('db')\n@pytest.mark.parametrize('n', ['a@b', 2])\ndef test_n(n): pass\n",
+    )
+    result = project.run("gates", "-n", "2", "--dist", distribution)
+    assert (result.code, result.outcome) == (0, "shipped"), result.out
+
+
+@pytest.mark.parametrize("severity", ["critical", "warn"])
+def test_a_swallowed_timeout_counts_from_the_timer_not_from_the_phases(severity: str, project: Project) -> None:
+    """The gate's phases are made to look quick, as they can be by the parts of a millisecond between them."""
+    with (project.root / "gates/conftest.py").open("a") as file:
+        file.write(
+            "\n@pytest.hookimpl(trylast=True)\ndef pytest_runtest_makereport(item, call):\n    call.duration = 0.0\n"
+        )
+    project.write(
+        "gates/test_x.py",
+        f"import time\nfrom deploy_guard import gate\n@gate({severity!r}, timeout=0.3)\ndef test_x():\n"
+        "    try: time.sleep(9)\n    except BaseException: pass\n",
+    )
+    result = project.run("gates")
+    if severity == "warn":
+        assert (result.code, result.gate("test_x")["outcome"]) == (0, "warned"), result.out
+    else:
+        assert (result.code, result.gate("test_x")["outcome"]) == (2, "timed-out"), result.out
+        assert not project.applied
+    assert "did not end when it was told to" in result.gate("test_x")["message"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ class Marking:
         self.seen: list[pytest.Item] = []
         self._by_id: dict[str, pytest.Item] = {}
         self.waivers = waivers_of(config.option)
+        self._timer = math.inf
         self._packages = [root for root in run.roots if root.package]
         self._specifications = Specifications(run)
         limit_all(config, run.config.gate_timeout)
@@ -117,7 +120,15 @@ class Marking:
             data["raised"] = True
             data["message"] = message_of(call.excinfo, report)
             if timed_out(call.excinfo):
+                self._timer = math.inf
                 data["timed_out"] = True
+        elif (took := time.monotonic() - self._timer) >= spec.timeout and report.outcome == "passed":
+            # The limit's failure was raised inside, and swallowed there; phases added up may look as if in time.
+            self._timer = math.inf
+            text = f"it took {took:.1f} s, its limit is {spec.timeout:g} s, and it did not end when it was told to"
+            report.outcome, report.longrepr = "failed", text
+            data |= {"timed_out": True, "message": text}
+        if data:
             if spec.severity is Severity.WARN and report.outcome == "failed":
                 # Neither pytest nor Jenkins may count it as a failure; pytest's word for that is xfail.
                 report.outcome = "skipped"
@@ -138,6 +149,11 @@ class Marking:
         if data:
             setattr(report, DATA, data)
         return report
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_timeout_set_timer(self) -> None:
+        """Note when pytest-timeout's timer starts: whatever ends later than its limit has not ended in time."""
+        self._timer = time.monotonic()
 
     def end_copies(self) -> None:
         """End a copy of this process, made by a fork inside a test that returned in both: it must not go on."""
