@@ -220,3 +220,33 @@ def test_workers_are_ended_by_a_signal(project: Project) -> None:
     assert result.code == 2, result.out
     assert not project.applied
     eventually(lambda: not any(p.is_running() and p.status() != "zombie" for p in family), "somebody goes on", 5)
+
+
+def test_a_rollout_whose_record_was_removed_by_the_check_that_died_is_not_called_withheld(project: Project) -> None:
+    project.write(
+        "gates/test_p.py",
+        "import os, shutil\nfrom deploy_guard import post_check\n@post_check()\ndef test_p():\n"
+        "    shutil.rmtree('.deploy-guard')\n    os._exit(0)\n",
+    )
+    result = project.run("gates")
+    assert (result.code, result.outcome) == (2, "rollback-failed"), result.out
+    assert "what is needed to go back is not in" in result.out
+    assert "look at" in result.verdict["next"]
+
+
+def test_a_post_check_that_forks_and_returns_twice_is_rolled_back(project: Project) -> None:
+    project.write(
+        "gates/test_p.py", "import os\nfrom deploy_guard import post_check\n@post_check()\ndef test_p(): os.fork()\n"
+    )
+    result = project.run("gates")
+    assert (result.code, result.outcome) == (2, "rolled-back"), result.out
+    assert "escaped-fork" in result.codes
+    assert project.target is None
+
+
+def test_a_run_whose_audit_trail_was_removed_is_not_green(project: Project) -> None:
+    project.write("gates/test_r.py", "import shutil\ndef test_r(): shutil.rmtree('reports')\n")
+    result = project.run("gates")
+    assert result.code == 2, result.out
+    assert "record-incomplete" in result.codes
+    assert (result.folder / "gate-report.html").is_file()

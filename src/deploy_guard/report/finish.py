@@ -22,7 +22,11 @@ def finish(config: pytest.Config, run: Run, record: Record, transcript: Transcri
 
     A file that can't be written (a full disk) is a critical reason of its own: the record is part of the promise.
     """
+    if transcript is not None and not (run.folder / "audit.jsonl").is_file():
+        text = "audit.jsonl was removed while the run wrote it: what was done can't be proved"
+        record.reasons.append(Reason("record-incomplete", Severity.CRITICAL, text))
     try:
+        run.folder.mkdir(parents=True, exist_ok=True)
         _complete_junit(config, run, record)
         page.write(run, record, transcript)
     except OSError as error:

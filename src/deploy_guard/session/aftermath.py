@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from deploy_guard.deadline import Deadline
 from deploy_guard.drivers.base import Snapshot
-from deploy_guard.errors import DeployGuardError
+from deploy_guard.errors import DeployGuardError, RollbackFailed
 from deploy_guard.flow.model import Outcome, Reason, Severity, StepOutcome, StepResult
 from deploy_guard.flow.record import Record
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.report import page, plain
 from deploy_guard.report.files import ReportFolder, new_record, write_verdict
 from deploy_guard.session.nouns import configured_driver
-from deploy_guard.session.run import Death, Run
+from deploy_guard.session.run import LOST, Death, Run
 
 
 def refused(run: Run, _folder: ReportFolder) -> int:
@@ -71,7 +71,7 @@ def without_pytest(run: Run, _folder: ReportFolder, death: Death) -> int:
         )
     )
     record.interrupted = death.interrupted
-    record.outcome = _go_back(run, record)
+    record.outcome = _go_back(run, record, death)
     plain.write_junit(run, record)
     page.write(run, record)
     write_verdict(run, record)
@@ -81,13 +81,17 @@ def without_pytest(run: Run, _folder: ReportFolder, death: Death) -> int:
     return record.exit_code
 
 
-def _go_back(run: Run, record: Record) -> Outcome:
+def _go_back(run: Run, record: Record, death: Death) -> Outcome:
     store = FileStore(run.state_folder, run.env)
     try:
         unfinished = store.load()
         if unfinished is None or unfinished["run"] != run.id:
             last = store.last()
-            return Outcome(last["outcome"]) if last.get("run") == run.id else Outcome.WITHHELD
+            if last.get("run") == run.id:
+                return Outcome(last["outcome"])
+            if death.left_changes:
+                raise RollbackFailed(LOST.format(folder=run.state_folder))
+            return Outcome.WITHHELD
         snapshot = Snapshot.from_json(unfinished["snapshot"])
         record.previous = snapshot.previous
         driver = configured_driver(run)

@@ -29,7 +29,7 @@ from deploy_guard.session.replay import Replay
 from deploy_guard.session.results import Results, is_blocking, is_post_check
 from deploy_guard.session.rollbacks import Rollbacks, StoredFixtures
 from deploy_guard.session.rows import Rows
-from deploy_guard.session.run import Run, Stage
+from deploy_guard.session.run import LOST, Run, Stage
 from deploy_guard.session.signals import Signals
 from deploy_guard.session.stage import PytestStage
 
@@ -390,6 +390,11 @@ class Controller(Marking):
             stage.withhold("the process that ran the rollout died")
             self.record.previous = last.get("previous")
             return Outcome(last["outcome"])
+        if self._replay is not None and self._replay.death.left_changes:
+            text = LOST.format(folder=self.run.state_folder)
+            self.record.reasons.append(Reason("rollback-failed", Severity.CRITICAL, text))
+            stage.withhold("the process that ran the rollout died")
+            return Outcome.ROLLBACK_FAILED
         if rollout.unfinished and self.run.mode is not Mode.BACK:
             text = f"run {rollout.unfinished_run} died after its apply began, and nobody has finished it since"
             self.warn(text + "; a run that may deploy goes back first")
@@ -408,7 +413,7 @@ class Controller(Marking):
                 outcome = way.go_back(stage, rollout)
             else:
                 outcome = way.release(
-                    stage, rollout, self.run.mode, keep_going=lambda: not self.told_to_end(), tag=self.run.tag
+                    stage, rollout, self.run.mode, keep_going=self._nothing_against_it, tag=self.run.tag
                 )
         except Exception as error:
             if not rollout.applying:
@@ -446,6 +451,9 @@ class Controller(Marking):
     def _later_reasons(self, stage: PytestStage) -> list[Reason]:
         """Reasons that arose after the verdict on the gates: failed steps and post-checks, an interruption."""
         reasons = conclusion.later_reasons(self.results.all(), stage.results)
+        if self.run.board.escaped and not any(r.code == "escaped-fork" for r in self.record.reasons):
+            text = "a post-check forked this process, and the copy went on as if it were the test session"
+            reasons.append(Reason("escaped-fork", Severity.CRITICAL, text))
         if self._signals.first and not any(r.code == "interrupted" for r in self.record.reasons):
             text = f"the run was told to end by {self._signals.first}"
             reasons.append(Reason("interrupted", Severity.CRITICAL, text))
@@ -512,6 +520,9 @@ class Controller(Marking):
     def told_to_end(self) -> bool:
         """True after a signal, a session timeout, or whatever else asks pytest to stop."""
         return bool(self._signals.first or self._stopped())
+
+    def _nothing_against_it(self) -> bool:
+        return not self.told_to_end() and not self.run.board.escaped
 
     def _stopped(self) -> str:
         return str(self.config.stash[SESSION].shouldstop or self.config.stash[SESSION].shouldfail or "")

@@ -106,6 +106,7 @@ class Death:
     :param timed_out: it was ended from outside because it ran past its limit.
     :param reports: what the dead process had recorded, oldest first (``session.spool``).
     :param interrupted: the signal that the run had been told to end with, or an empty text.
+    :param stage: how far the run had come.
     """
 
     text: str
@@ -113,6 +114,16 @@ class Death:
     timed_out: bool
     reports: tuple[dict[str, Any], ...]
     interrupted: str = ""
+    stage: Stage = Stage.GATES
+
+    @property
+    def left_changes(self) -> bool:
+        """It had begun to apply: where no record tells of that any more, nobody knows what is there now."""
+        return self.stage in (Stage.APPLYING, Stage.ROLLING_BACK)
+
+
+LOST = "the rollout had begun, and what is needed to go back is not in {folder} any more: somebody removed it"
+"""The reason of a run that can't be finished, with the folder of the state."""
 
 
 @dataclass

@@ -217,7 +217,9 @@ class _Watch:
             text = self._killed_for or f"the process was ended by {name}"
         else:
             text = f"the process ended itself with exit code {os.WEXITSTATUS(status)} before the run was finished"
-        return Death(text, item, bool(self._killed_for), spool.read(self._run.spool), self._signal)
+        return Death(
+            text, item, bool(self._killed_for), spool.read(self._run.spool), self._signal, self._run.board.stage
+        )
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
