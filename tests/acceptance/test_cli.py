@@ -195,6 +195,11 @@ def test_apply_runs_the_gates_of_the_repository_and_rolls_out(project: Project, 
     assert project.target == "v1.4.2"
 
 
+def test_the_version_of_the_command_line_is_the_one_that_gates_read(project: Project, command: Command) -> None:
+    project.write("gates/test_version.py", "import os\n\ndef test_it(): assert os.environ['VERSION'] == 'v1.4.2'\n")
+    assert command("apply", "--env", "stage", "--version", "v1.4.2", VERSION="v1.0.0").code == 0
+
+
 def test_the_driver_of_the_command_line_wins_over_that_of_the_file(command: Command) -> None:
     (command.cwd / "shop").write_text("the artifact\n")
     (command.cwd / "gates").mkdir()
