@@ -43,6 +43,7 @@ def test_help_names_every_command_and_each_has_an_example(command: Command) -> N
         example = own.out.rstrip().splitlines()[-1]
         assert example.startswith("  "), own.out
         assert f"deploy-guard {name}" in example
+        assert "?." not in own.out
     assert command("--version").out.startswith("deploy-guard 0.")
 
 
