@@ -43,6 +43,7 @@ def test_help_names_every_command_and_each_has_an_example(command: Command) -> N
         example = own.out.rstrip().splitlines()[-1]
         assert example.startswith("  "), own.out
         assert f"deploy-guard {name}" in example
+        assert "?." not in own.out
     assert command("--version").out.startswith("deploy-guard 0.")
 
 
@@ -193,6 +194,11 @@ def test_apply_runs_the_gates_of_the_repository_and_rolls_out(project: Project, 
     )
     assert command("apply", "--env", "stage", "--version", "v1.5.0").code == 1
     assert project.target == "v1.4.2"
+
+
+def test_the_version_of_the_command_line_is_the_one_that_gates_read(project: Project, command: Command) -> None:
+    project.write("gates/test_version.py", "import os\n\ndef test_it(): assert os.environ['VERSION'] == 'v1.4.2'\n")
+    assert command("apply", "--env", "stage", "--version", "v1.4.2", VERSION="v1.0.0").code == 0
 
 
 def test_the_driver_of_the_command_line_wins_over_that_of_the_file(command: Command) -> None:

@@ -31,7 +31,7 @@ def test_every_command_of_the_page_works_in_a_new_repository(sandbox: Sandbox) -
             done = subprocess.run(
                 ["bash", "-euc", line.replace("8765", port)],
                 cwd=command.cwd,
-                env={**environ, "VERSION": "v0.2.0"},
+                env=environ,
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -52,3 +52,14 @@ def test_the_wheel_holds_the_standard_gates_and_the_starter(site: Path, command:
     assert (done.code, done.json["outcome"]) == (0, "checked"), done.err
     assert command("init", **environ).code == 0
     assert (command.cwd / "gates/test_host.py").read_text() == (ROOT / "gates/test_host.py").read_text()
+
+
+def test_a_repository_whose_warnings_are_errors_can_be_rolled_out(site: Path, command: Command) -> None:
+    (command.cwd / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (command.cwd / "gates").mkdir()
+    (command.cwd / "gates/test_ok.py").write_text("def test_ok(): pass\n")
+    (command.cwd / "shop").write_text("the artifact\n")
+    options = ("--driver", "local", "--set", "root=out", "--set", "artifact=shop", "--version", "v1.0.0")
+    done = command("apply", "--env", "dev", *options, PYTHONPATH=str(site))
+    assert done.code == 0, done.out + done.err
+    assert "Module already imported" not in done.out + done.err

@@ -49,7 +49,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, text: str, example: str) -> Parser:
-        description = f"{text[0].upper()}{text[1:]}."
+        description = f"{text[0].upper()}{text[1:]}" + ("" if text.endswith("?") else ".")
         added: Parser = commands.add_parser(name, help=text, description=description, example=example)
         added.set_defaults(load=lambda: _function(name))
         return added

@@ -14,6 +14,9 @@ from typing import Any
 
 from deploy_guard.errors import ConfigurationError
 
+_EARLY = "ignore:Module already imported so cannot be rewritten; deploy_guard:pytest.PytestAssertRewriteWarning"
+"""An installed plugin is marked for rewriting, and this command has imported it by then: an error under -W error."""
+
 
 def environment(arguments: Namespace) -> str:
     """Return the environment that is meant: ``--env``, or ``$ENV``.
@@ -55,6 +58,8 @@ def run(arguments: Namespace, env: str, options: Sequence[str], *, standard: Seq
     if standard:
         options = [*_alone(), f"--deploy-standard={','.join(standard)}", *options]
         plugins.append(Needed())
+    else:
+        options += ["-W", _EARLY]
     if not arguments.json:
         return _pytest(options, plugins)
     file = Path(arguments.reports or Path("reports") / env) / "verdict.json"

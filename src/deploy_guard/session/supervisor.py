@@ -162,6 +162,8 @@ class _Watch:
             atexit._clear()  # noqa: SLF001 - what the parent registered is the parent's; multiprocessing does the same
             self._run.pid = os.getpid()
             os.environ[RUN_VARIABLE] = self._run.id
+            if self._run.version:  # gates that read the variable must not judge another version than the one that ships
+                os.environ["VERSION"] = self._run.version
             active = self._run
             self._run.pause_collector()
             code = int(pytest.main(arguments, plugins=self._plugins))  # type: ignore[arg-type]
