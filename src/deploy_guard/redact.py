@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 PATTERNS = ("*_TOKEN", "*_PASSWORD", "*_KEY", "*_SECRET", "TOKEN", "PASSWORD", "API_KEY", "SECRET")
 """Names of environment variables that hold secrets, whatever the configuration says."""
+_IN_URL = re.compile(r"://[^/\s:@?#]*:([^/\s?#]+)@")
+"""The password in a URL, as in ``DOCKER_HOST`` and ``DATABASE_URL``, whose names say nothing of secrets."""
 SHORTEST = 4
 """Values below this many characters can't be redacted without blanking the report."""
 
@@ -79,10 +81,12 @@ class Redactor:
     def from_environment(
         cls, environ: Mapping[str, str], groups: Iterable[Iterable[str]], patterns: Iterable[str] = PATTERNS
     ) -> Redactor:
-        """Return a redactor for the named secrets and every variable whose name matches a pattern."""
+        """Return a redactor for the named secrets, variables whose names match a pattern, and passwords in URLs."""
         named = {name for group in groups for name in group}
         wanted = {n for n in environ if n in named or any(fnmatch.fnmatchcase(n.upper(), p) for p in patterns)}
-        return cls({name: environ[name] for name in wanted})
+        inside = {f"password in {n}": found[1] for n, text in environ.items() if (found := _IN_URL.search(text))}
+        decoded = {f"{n}, decoded": urllib.parse.unquote(password) for n, password in inside.items()}
+        return cls({**{name: environ[name] for name in wanted}, **inside, **decoded})
 
     def __bool__(self) -> bool:
         return self._pattern is not None

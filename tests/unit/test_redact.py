@@ -73,3 +73,15 @@ def test_a_secret_shows_itself_to_nobody_but_reveal() -> None:
     for leak in (pickle.dumps, copy.copy, json.dumps):
         with pytest.raises(TypeError):
             leak(secret)
+
+
+@pytest.mark.parametrize("password", ["canary-4711", "can%40ry-4711", "can@ry-4711"])
+def test_passwords_in_urls_are_redacted_whatever_the_variable_is_called(password: str) -> None:
+    url = f"tcp://joe:{password}@engine.internal:2376/x"
+    redact = Redactor.from_environment({"DOCKER_HOST": url, "HOME": "/home/joe"}, []).redact
+    assert (
+        redact(f"can't reach {url}")
+        == "can't reach tcp://joe:[password in DOCKER_HOST redacted]@engine.internal:2376/x"
+    )
+    assert "ry-4711" not in redact(f"the login {password} or {urllib.parse.unquote(password)} is wrong")
+    assert redact("/home/joe") == "/home/joe"
