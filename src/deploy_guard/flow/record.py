@@ -101,7 +101,7 @@ class Record:
     def next_step(self) -> str:
         """What to do now, in one line."""
         first = next((r for r in self.reasons if r.severity is not Severity.WARN), None)
-        cause = f"{first.id or first.code}" if first else "the reasons above"
+        cause = (first.id or "the reason above") if first else "the reasons above"
         done = f"look at {cause}" if first else "nothing to do"
         if first is not None and first.code == TAG_FAILED:
             done = f"the release serves and stays; mend {cause}, then run again to tag it"
@@ -119,7 +119,7 @@ class Record:
             Outcome.PLANNED: "run again without --deploy-plan to roll out"
             if not first
             else f"mend {cause}, then run again",
-            Outcome.CHECKED: "run again without --no-deploy to roll out"
+            Outcome.CHECKED: "nothing to do; without --no-deploy a run of the gates rolls out"
             if not first
             else f"mend {cause}, then run again",
             Outcome.INTERRUPTED: "nothing was changed; run again",

@@ -116,9 +116,9 @@ def notes_for(
     rules = releases or Releases()
     repo = Repo(folder, rules.versions, remote=rules.remote)
     if repo.problem:
-        raise DeployGuardError(f"there are no release notes: {repo.problem}")
+        raise DeployGuardError(f"there are no release notes: {repo.problem}", hint="run it in the release's repository")
     if repo.commit is None:
-        raise DeployGuardError("there are no release notes: nothing has been committed yet")
+        raise DeployGuardError("there are no release notes: nothing has been committed yet", hint="commit first")
     if version is None:
         here = [repo.versions.version_of(tag) for tag, commit in repo.tags.items() if commit == repo.commit]
         version = here[-1] if here else None
