@@ -236,7 +236,9 @@ def test_a_rollout_whose_record_was_removed_by_the_check_that_died_is_not_called
 
 def test_a_post_check_that_forks_and_returns_twice_is_rolled_back(project: Project) -> None:
     project.write(
-        "gates/test_p.py", "import os\nfrom deploy_guard import post_check\n@post_check()\ndef test_p(): os.fork()\n"
+        "gates/test_p.py",
+        "import os, time\nfrom deploy_guard import post_check\n@post_check()\ndef test_p():\n"
+        "    if os.fork() == 0: time.sleep(0.3)\n",  # the copy is slower than the session, as it may be by chance
     )
     result = project.run("gates")
     assert (result.code, result.outcome) == (2, "rolled-back"), result.out
@@ -250,3 +252,24 @@ def test_a_run_whose_audit_trail_was_removed_is_not_green(project: Project) -> N
     assert result.code == 2, result.out
     assert "record-incomplete" in result.codes
     assert (result.folder / "gate-report.html").is_file()
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["in process", "on a worker"])
+def test_a_gate_that_forks_and_returns_twice_withholds_however_slow_its_copy_is(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    project.write("gates/test_z.py", "import os, time\ndef test_z():\n    if os.fork() == 0: time.sleep(0.3)\n")
+    result = project.run("gates", *more)
+    assert (result.code, result.outcome) == (2, "withheld"), result.out
+    assert not project.applied
+
+
+def test_children_that_do_their_own_work_do_not_withhold(project: Project) -> None:
+    project.write(
+        "gates/test_z.py",
+        "import os, time, multiprocessing\ndef work(): time.sleep(30)\ndef test_z():\n"
+        "    multiprocessing.get_context('fork').Process(target=work, daemon=True).start()\n"
+        "    pid = os.fork()\n    if pid == 0: os._exit(0)\n    os.waitpid(pid, 0)\n",
+    )
+    result = project.run("gates")
+    assert (result.code, result.outcome) == (0, "shipped"), result.out

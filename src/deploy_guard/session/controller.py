@@ -350,6 +350,7 @@ class Controller(Marking):
                 self.warn(f"{node_id} was waived without need: it is {result.outcome}")
 
     def _judge(self) -> Verdict:
+        self.await_copies()
         if self.run.board.escaped:
             text = "a test forked this process, and the copy went on as if it were the test session"
             self._problem("escaped-fork", Severity.CRITICAL, text)
@@ -522,6 +523,7 @@ class Controller(Marking):
         return bool(self._signals.first or self._stopped())
 
     def _nothing_against_it(self) -> bool:
+        self.await_copies()
         return not self.told_to_end() and not self.run.board.escaped
 
     def _stopped(self) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,11 @@ from deploy_guard.session.gates import EVIDENCE, SPEC, BadMark, Specifications, 
 from deploy_guard.session.run import Run
 from deploy_guard.session.waivers import waivers_of
 
+if TYPE_CHECKING:
+    import psutil
+
+PATIENCE = 2.0
+"""Seconds in which a copy of the session, made by a fork inside a test, comes to where it is ended."""
 DATA = "deploy_guard"
 """The attribute of a report that carries what the record needs; plain data, so that it travels from a worker."""
 
@@ -32,6 +37,9 @@ class Marking:
         self._by_id: dict[str, pytest.Item] = {}
         self.waivers = waivers_of(config.option)
         self._timer = math.inf
+        self._forks = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_parent=self._forked)
         self._packages = [root for root in run.roots if root.package]
         self._specifications = Specifications(run)
         limit_all(config, run.config.gate_timeout)
@@ -161,6 +169,25 @@ class Marking:
             self.run.board.escape()
             os._exit(70)
 
+    def _forked(self) -> None:
+        self._forks += 1
+
+    def await_copies(self) -> None:
+        """After a fork inside a test: let copies of this process come to where they are ended and told of.
+
+        One that does not come there in time does its own work, as the workers of a pool do.
+        """
+        if not self._forks:
+            return
+        self._forks = 0
+        import psutil
+
+        own, until = psutil.Process().cmdline(), time.monotonic() + PATIENCE
+        while time.monotonic() < until and not self.run.board.escaped:
+            if not any(_is_copy(child, own) for child in psutil.Process().children()):
+                return
+            time.sleep(0.01)
+
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -171,6 +198,15 @@ class Marking:
         if data and data.get("waived"):
             return "waived", "W", ("WAIVED", {"yellow": True})
         return None
+
+
+def _is_copy(process: psutil.Process, command: list[str]) -> bool:
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cmdline() == command
+    except psutil.Error:  # it ended just now
+        return False
 
 
 def timed_out(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:

@@ -29,5 +29,6 @@ class Worker(Marking):
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Tell the controller when a test forked this worker."""
         self.end_copies()
+        self.await_copies()
         output: dict[str, object] = session.config.workeroutput  # type: ignore[attr-defined]  # xdist puts it there
         output[DATA] = self.run.board.escaped
