@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from deploy_guard.flow.model import Severity
     from deploy_guard.marks import gate, post_check, rollback
+    from deploy_guard.tables import Table
 
 __all__ = [
     "Change",
@@ -38,6 +39,7 @@ __all__ = [
     "RolloutDoomed",
     "Severity",
     "Snapshot",
+    "Table",
     "VerifyFailed",
     "__version__",
     "gate",
@@ -66,6 +68,7 @@ _HOMES = {
     "gate": "marks",
     "post_check": "marks",
     "rollback": "marks",
+    "Table": "tables",
 }
 
 

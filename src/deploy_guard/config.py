@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-)
+from msgspec import UNSET, Meta, Struct, field
 
 from deploy_guard import configfile
 from deploy_guard.configfile import find
 from deploy_guard.duration import DURATION_SCHEMA, seconds_of
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.headers import VARIABLE, is_secret, variables_in
-from deploy_guard.hostconfig import Days, HostLimits, Limits, Model, kebab
+from deploy_guard.hostconfig import Days, HostLimits, Limits
 from deploy_guard.probes.versions import PLACE, Versions, is_tag_name
 from deploy_guard.roots import Root, locate, packaged
+from deploy_guard.tables import Check, Problem, Reads, Table, closest, keys, read
 
 __all__ = ["Configuration", "EnvironmentConfig", "HostLimits", "Limits", "Releases", "find", "gate_roots", "load"]
 
@@ -43,19 +33,68 @@ def _group(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(seconds_of), WithJsonSchema(DURATION_SCHEMA)]
-Names = Annotated[tuple[str, ...], Field(default=())]
-_Names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+def _http(value: str) -> None:
+    from urllib.parse import urlsplit
+
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+        raise ValueError("write a URL that begins with http:// or https://")
+
+
+def _known_ledger(value: str) -> None:
+    if value != "target" and not value.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError('use sqlite:///FILE, postgresql://… or "target"')
+
+
+def _names_a_tag(value: str) -> None:
+    if value.count(PLACE) != 1:
+        raise ValueError('write the place of the version into it, once, as in "shop/{version}"')
+    if not is_tag_name(value.replace(PLACE, "v1.2.3")):
+        raise ValueError("git accepts no tag of that name")
+
+
+def _regular(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"this is no regular expression: {error}") from error
+
+
+def _relative(value: tuple[str, ...]) -> None:
+    if any(not path.strip() or "\0" in path or Path(path).is_absolute() for path in value):
+        raise ValueError("write paths that start at the configuration file's folder")
+
+
+# In patterns: $ alone would let a line break follow.
+Duration = Annotated[float, Reads(seconds_of), Meta(extra_json_schema=DURATION_SCHEMA)]
 Group = Annotated[
     tuple[str, ...],
-    BeforeValidator(_group),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, _Names]}),
+    Reads(_group),
+    Meta(
+        min_length=1,
+        description="the name of a variable, or a list of such names",
+        extra_json_schema={
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+        },
+    ),
 ]
+_HEADER = r"^[A-Za-z0-9-]+(?!\n)$"
+Header = Annotated[str, Meta(pattern=_HEADER, description="a name of letters, digits and hyphens")]
+Headers = Annotated[dict[Header, str], Meta(extra_json_schema={"propertyNames": {"pattern": _HEADER}})]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(?!\n)$",
+        description="a name of letters, digits, dots, hyphens and underscores that begins with a letter or a digit",
+    ),
+]
+Remote = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*(?!\n)$", description="the name of a git remote, such as origin")
+]
+Roots = Annotated[tuple[str, ...], Meta(min_length=1, extra_json_schema={"default": ["gates"]})]
+Samples = Annotated[int, Meta(ge=1, le=20)]
 
 
-@dataclass(frozen=True)
-class Releases:
+class Releases(Struct, frozen=True):
     """How releases are named, and how strictly they are guarded.
 
     :param guard: the working tree, the commit, the version and the tag are judged.
@@ -72,93 +111,56 @@ class Releases:
     remote: str = "origin"
 
 
-class _Shared(Model):
+class _Shared(Table, frozen=True):
     required_variables: tuple[str, ...] | None = None
     secrets: tuple[Group, ...] | None = None
-    severities: dict[str, Literal["critical", "recoverable", "warn"]] = Field(default_factory=dict)
-    service_url: str | None = None
+    severities: dict[str, Literal["critical", "recoverable", "warn"]] = field(default_factory=dict)
+    service_url: Annotated[str, Check(_http)] | None = None
     version_url: str | None = None
     version_path: str | None = None
-    version_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
-    version_samples: Annotated[int, Field(ge=1, le=20, strict=True)] | None = None
+    version_header: Header | None = None
+    version_samples: Samples | None = None
     health_url: str | None = None
-    service_headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = Field(default_factory=dict)
+    service_headers: Headers = field(default_factory=dict)
     ca_bundle: str | None = None
     certificate_days: Days | None = None
     timeout: Duration | None = None
     gate_timeout: Duration | None = None
     rollback: Literal["auto", "off"] | None = None
-    ledger: str | None = None
+    ledger: Annotated[str, Check(_known_ledger)] | None = None
     release_guard: bool | None = None
-    tag: str | None = None
-    tag_remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")] | None = None
-    version_pattern: str | None = None
+    tag: Annotated[str, Check(_names_a_tag)] | None = None
+    tag_remote: Remote | None = None
+    version_pattern: Annotated[str, Check(_regular)] | None = None
     pre_releases: bool | None = None
     allow_downgrade: bool | None = None
-    paths: tuple[str, ...] | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-    host: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("service_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
-            raise ValueError("write a URL that begins with http:// or https://")
-        return value
-
-    @field_validator("ledger")
-    @classmethod
-    def _known_ledger(cls, value: str | None) -> str | None:
-        if value is not None and value != "target" and not value.startswith(("sqlite:///", "postgresql://")):
-            raise ValueError('use sqlite:///FILE, postgresql://… or "target"')
-        return value
-
-    @field_validator("tag")
-    @classmethod
-    def _names_a_tag(cls, value: str | None) -> str | None:
-        if value is not None and value.count(PLACE) != 1:
-            raise ValueError('write the place of the version into it, once, as in "shop/{version}"')
-        if value is not None and not is_tag_name(value.replace(PLACE, "v1.2.3")):
-            raise ValueError("git accepts no tag of that name")
-        return value
-
-    @field_validator("version_pattern")
-    @classmethod
-    def _regular(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"this is no regular expression: {error}") from error
-        return value
-
-    @field_validator("paths")
-    @classmethod
-    def _relative(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and any(not path.strip() or "\0" in path or Path(path).is_absolute() for path in value):
-            raise ValueError("write paths that start at the configuration file's folder")
-        return value
+    paths: Annotated[tuple[str, ...], Check(_relative)] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Any] = field(default_factory=dict)
 
 
-class _Env(_Shared):
-    model_config = ConfigDict(extra="allow", frozen=True, alias_generator=kebab, populate_by_name=False)
+class Env(_Shared, frozen=True):
+    """``[env.X]``, without the drivers' own tables."""
+
     driver: str | None = None
 
 
-class _File(_Shared):
-    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+class File(_Shared, frozen=True):
+    """The whole file, its drivers' tables in ``[env.X]`` apart."""
+
+    name: Name | None = None
     extends: str | None = None
-    gates: Annotated[tuple[str, ...], Field(min_length=1)] = ("gates",)
-    environments: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    gates: Roots | None = None
+    environments: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     variables: tuple[str, ...] = ("VERSION", "COMMIT")
     driver: str | None = None
-    env: dict[str, _Env] = Field(default_factory=dict)
-    local: dict[str, Any] = Field(default_factory=dict)
-    compose: dict[str, Any] = Field(default_factory=dict)
-    kubernetes: dict[str, Any] = Field(default_factory=dict)
+    env: dict[str, Env] = field(default_factory=dict)
+    local: dict[str, Any] = field(default_factory=dict)
+    compose: dict[str, Any] = field(default_factory=dict)
+    kubernetes: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class EnvironmentConfig:
+class EnvironmentConfig(Struct, frozen=True):
     """The configuration as one environment sees it. Timeouts are in seconds.
 
     :param driver_config: the driver's own table, the environment's merged over the general one.
@@ -205,11 +207,11 @@ class EnvironmentConfig:
         return (*self.secret_groups, *filter(None, used))
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """A whole configuration file, valid."""
 
-    _file: _File
+    _file: File
+    _of_drivers: Mapping[str, Mapping[str, Any]]
     directory: Path
     path: Path | None
 
@@ -228,7 +230,7 @@ class Configuration:
                 f"--deploy-env={env}: there is no environment {env!r} in {where}",
                 hint=f"use one of {', '.join(self.environments)}",
             )
-        file, own = self._file, self._file.env.get(env, _Env())
+        file, own = self._file, self._file.env.get(env, Env())
 
         def pick(name: str, default: Any) -> Any:
             for source in (own, file):
@@ -239,8 +241,10 @@ class Configuration:
 
         driver = own.driver or file.driver
         general = getattr(file, driver, {}) if driver in DRIVERS else {}
-        specific = (own.model_extra or {}).get(driver, {}) if driver else {}
-        host = HostLimits.model_validate(_merged(file.host, own.host))
+        specific = self._of_drivers.get(env, {}).get(driver, {}) if driver else {}
+        host, problems = _host(file, env)
+        if host is None:
+            raise _invalid(f"{self.path} is not valid for {env}", map(_told, problems))
         url = pick("service_url", None)
         bundle = pick("ca_bundle", None)
         return EnvironmentConfig(
@@ -274,7 +278,7 @@ class Configuration:
             rollback=pick("rollback", "auto"),
             ledger=pick("ledger", None),
             variables=file.variables,
-            gates=file.gates if "gates" in file.model_fields_set or (self.directory / "gates").exists() else (),
+            gates=file.gates or (("gates",) if (self.directory / "gates").exists() else ()),
             severities=_merged(file.severities, own.severities),
             directory=self.directory,
             path=self.path,
@@ -295,27 +299,24 @@ def load(path: Path | None, *, directory: Path, override: Mapping[str, Any] | No
     file = _validated(raw, problems, f"{path or 'the default configuration'} is not valid")
     if override:
         _validated(override, list(_secrets_in(override, ())), "the command line is not valid")
-        file = _validated(_merged(raw, override), [], f"the command line does not go with {path}")
-    return Configuration(file, directory, path)
+        raw = _merged(raw, override)
+        file = _validated(raw, [], f"the command line does not go with {path}")
+    return Configuration(file, _of_drivers(raw), directory, path)
 
 
-def _validated(raw: Mapping[str, Any], problems: list[str], what: str) -> _File:
+def _validated(raw: Mapping[str, Any], problems: list[str], what: str) -> File:
     problems += _unknown_environment_keys(raw)
-    file: _File | None = None
-    try:
-        file = _File.model_validate(raw)
-    except ValidationError as error:
-        problems += _explain(error, ())
+    file, found = read(File, _without_drivers(raw))
+    problems += map(_told, found)
     if file is not None:
         problems += _environment_problems(file)
     if problems or file is None:
-        raise ConfigurationError(f"{what}:\n  " + "\n  ".join(dict.fromkeys(problems)))
+        raise _invalid(what, problems)
     return file
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the file as pydantic makes it; ``deploy_guard.cli.schema`` makes it fit for editors."""
-    return _File.model_json_schema(by_alias=True)
+def _invalid(what: str, problems: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(f"{what}:\n  " + "\n  ".join(dict.fromkeys(problems)))
 
 
 def gate_roots(config: EnvironmentConfig) -> list[Root]:
@@ -354,68 +355,64 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _unknown_environment_keys(raw: Mapping[str, Any]) -> Iterator[str]:
-    """A table under ``[env.X]`` may be any driver's; anything else must be a key that we know."""
+def _environments(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tables ``[env.X]`` that are tables."""
     environments = raw.get("env")
-    known = _aliases(_Env)
-    for env, own in environments.items() if isinstance(environments, dict) else ():
-        for key, value in own.items() if isinstance(own, dict) else ():
+    own = environments.items() if isinstance(environments, dict) else ()
+    return {env: table for env, table in own if isinstance(table, dict)}
+
+
+def _of_drivers(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by environment the tables that drivers read: a table under ``[env.X]`` may be any driver's."""
+    known = keys(Env)
+    return {
+        env: {key: value for key, value in own.items() if key not in known and isinstance(value, dict)}
+        for env, own in _environments(raw).items()
+    }
+
+
+def _without_drivers(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the file with nothing in ``[env.X]`` but the keys that we know; what else stands there is told apart."""
+    known = keys(Env)
+    own = {env: {key: own[key] for key in own if key in known} for env, own in _environments(raw).items()}
+    return {**raw, "env": {**raw["env"], **own}} if own else raw
+
+
+def _unknown_environment_keys(raw: Mapping[str, Any]) -> Iterator[str]:
+    known = keys(Env)
+    for env, own in _environments(raw).items():
+        for key, value in own.items():
             if key not in known and not isinstance(value, dict):
-                yield _unknown(("env", env, key), value, [*known, *DRIVERS])
+                yield _told(Problem(("env", env, key), value, "there is no such key", (*known, *DRIVERS)))
 
 
-def _environment_problems(file: _File) -> Iterator[str]:
-    for env, own in file.env.items():
-        try:
-            HostLimits.model_validate(_merged(file.host, own.host))
-        except ValidationError as error:
-            yield from _explain(error, ("env", env, "host") if own.host else ("host",))
-        if file.environments is not None and env not in file.environments:
+def _environment_problems(file: File) -> Iterator[str]:
+    for env in file.env or ("",):
+        yield from map(_told, _host(file, env)[1])
+        if env and file.environments is not None and env not in file.environments:
             yield f"[env.{env}]: environments does not name {env}; add it there, or remove the table"
-    if not file.env and file.host:
-        try:
-            HostLimits.model_validate(file.host)
-        except ValidationError as error:
-            yield from _explain(error, ("host",))
 
 
-def _explain(error: ValidationError, before: tuple[str, ...]) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        location = (*before, *(str(part) for part in problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            model = _model_at(location[:-1])
-            yield _unknown(location, problem["input"], _aliases(model))
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            yield f"{'.'.join(location)} = {_shown(location, problem['input'])}: {message}"
+def _host(file: File, env: str) -> tuple[HostLimits | None, list[Problem]]:
+    own = file.env[env].host if env in file.env else {}
+    return read(HostLimits, _merged(file.host, own), ("env", env, "host") if own else ("host",))
 
 
-def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
-    """Return the table that a key stands in; the whole file's when none is found."""
-    model: type[BaseModel] = _File
-    if location[:1] == ("env",):
-        model, location = _Env, location[2:]
-    if location[:1] == ("host",):
-        model, location = HostLimits, location[1:]
-    for part in location:
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
-    return model
-
-
-def _unknown(location: tuple[str, ...], value: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    fix = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}"
-    return f"{'.'.join(location)} = {_shown(location, value)}: there is no such key; {fix}"
-
-
-def _aliases(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _told(problem: Problem) -> str:
+    place = ".".join(problem.location)
+    if problem.value is UNSET:
+        return f"{place}: {problem.text}"
+    text = problem.text
+    if problem.known:
+        close = closest(problem.location[-1], problem.known)
+        text += f"; did you mean {close}?" if close else f"; known keys are {', '.join(problem.known)}"
+    return f"{place} = {_shown(problem.location, problem.value)}: {text}"
 
 
 def _shown(location: tuple[str, ...], value: object) -> str:
-    if any(_SECRET_KEY.search(part) for part in location if part not in _NOT_SECRET) or _has_credentials(value):
+    if any(_SECRET_KEY.search(part) for part in location if part not in _NOT_SECRET) or any(
+        _secrets_in(value, location)
+    ):
         return "(not shown)"
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"

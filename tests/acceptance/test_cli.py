@@ -300,7 +300,7 @@ def test_the_completion_script_is_one_that_the_shell_takes(command: Command, she
 
 @pytest.mark.parametrize(
     ("args", "heavy"),
-    [(("--help",), ("pytest", "pydantic")), (("status",), ("pytest", "git")), (("init",), ("pytest",))],
+    [(("--help",), ("pytest", "msgspec")), (("status",), ("pytest", "git")), (("init",), ("pytest",))],
 )
 def test_nothing_is_imported_that_is_not_needed(
     command: Command, args: tuple[str, ...], heavy: tuple[str, ...]

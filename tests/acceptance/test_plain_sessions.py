@@ -13,7 +13,7 @@ IMPORTS = """
 import sys
 import pytest
 code = pytest.main(sys.argv[1:])
-wanted = {"requests", "psutil", "git", "pydantic", "tenacity", "pydantic_core"}
+wanted = {"requests", "psutil", "git", "msgspec", "tenacity"}
 print("imported:", sorted(wanted & set(sys.modules)))
 print("ours:", sorted(name for name in sys.modules if name.startswith("deploy_guard")))
 sys.exit(code)
@@ -243,7 +243,7 @@ def test_a_driver_registered_by_a_package_is_found_and_a_broken_one_is_told(proj
         "lib/acme_driver.py",
         conftest.replace("HERE = pathlib.Path(__file__).resolve().parent.parent", "HERE = pathlib.Path.cwd()").replace(
             "    def __init__(self):",
-            "    import pydantic\n    class Config(pydantic.BaseModel):\n        level: int\n\n    def __init__(self, config, context):\n        assert (config.level, context.env) == (3, 'stage')",
+            "    import msgspec\n    class Config(msgspec.Struct):\n        level: int\n\n    def __init__(self, config, context):\n        assert (config.level, context.env) == (3, 'stage')",
         ),
     )
     project.write("lib/acme-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: acme\nVersion: 1\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,7 +102,19 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
         ("[host.ports]\nopen = [true]", ["host.ports.open.0 = True", "host:port"]),
         ("[host.ports]\nfree = [0]", ["host.ports.free.0 = 0"]),
         ("certificate-days = { warn = 7, fail = 21 }", ["certificate-days", "fewer days are worse", "swap them"]),
-        ("version-samples = 0", ["version-samples = 0"]),
+        ("version-samples = 0", ["version-samples = 0: write a whole number: at least 1, at most 20"]),
+        ("release-guard = 1", ["release-guard = 1: write true or false"]),
+        ("[host.disk]\nwarn = 5", ["host.disk.fail: is missing: write it"]),
+        ("[host.ports]\nfree = [8080.5, true]", ["host.ports.free.0 = 8080.5", "host.ports.free.1 = True"]),
+        (
+            "secrets = [[], 5]",
+            ["secrets.0 = []", "secrets.1 = 5: write the name of a variable, or a list of such names"],
+        ),
+        ("env = 3", ["env = 3: write a table"]),
+        ("[env]\nstage = 3", ["env.stage = 3: write a table"]),
+        ("[env.stage]\nlocl = 3", ["env.stage.locl = 3", "did you mean local?"]),
+        ('name = "shop\\n"', ["name = 'shop\\n'"]),
+        ('version-header = "X-A\\n"', ["version-header"]),
         ("version-header = 'two words'", ["version-header = 'two words'"]),
         ("[service-headers]\n'a b' = 'x'", ["service-headers.a b"]),
         ("environments = ['qa']\n[env.stage]\n", ["environments does not name stage"]),
@@ -165,6 +178,23 @@ def test_host_tables_of_an_environment_are_merged(tmp_path: Path) -> None:
     assert host.clock_skew is not None
     assert host.clock_skew.fail == 30
     assert (host.inodes.warn, host.inodes.fail) == (75, 85)
+
+
+def test_limits_that_only_another_environment_completes_are_told_by_name(tmp_path: Path) -> None:
+    text = "[host]\ndisk = { warn = 50 }\n[env.stage.host]\ndisk = { fail = 60 }\n"
+    assert configured(tmp_path, text).host.disk.fail == 60
+    with pytest.raises(ConfigurationError, match=r"not valid for dev:\n  host\.disk\.fail: is missing"):
+        configured(tmp_path, text, "dev")
+
+
+def test_a_secret_inside_a_value_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:
+    assert "canary-4711" not in refused(tmp_path, "name = { token = 'canary-4711' }")
+
+
+def test_what_only_errors_and_rare_keys_need_is_not_imported() -> None:
+    rare = ("difflib", "deploy_guard.probes.ports", "deploy_guard.probes.tools", "pydantic", "requests", "pytest")
+    code = f"import sys, deploy_guard.config; print([name for name in {rare!r} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from deploy_guard import config
+from deploy_guard.config import Env, File, HostLimits
 from deploy_guard.drivers.local.config import LocalConfig
 
 
 def schema() -> dict[str, Any]:
     """Return the schema of ``deploy-guard.toml``."""
-    made = config.json_schema()
-    definitions = made["$defs"]
-    for name, model in (("local", LocalConfig), ("host", config.HostLimits)):
-        # Draft 7 is what editors know; of later drafts this uses $defs alone, which is a mere address.
-        table = model.model_json_schema(by_alias=True)
-        definitions.update(table.pop("$defs", {}))
-        definitions[name] = table
-    for properties in (made["properties"], definitions["_Env"]["properties"]):
-        properties["local"] = {"$ref": "#/$defs/local"}
-        properties["host"] = {"$ref": "#/$defs/host"}
-    definitions["_Env"]["additionalProperties"] = {"type": "object"}  # the table of any driver
+    from msgspec.json import schema_components
+
+    # Draft 7 is what editors know; of later drafts this uses $defs alone, which is a mere address.
+    _, definitions = schema_components(
+        (File, HostLimits, LocalConfig),
+        schema_hook=lambda kind: {"type": "string"} if kind is Path else {},
+        ref_template="#/$defs/{name}",
+    )
+    made = definitions.pop(File.__name__)
+    for table in (made, definitions[Env.__name__]):
+        table["properties"]["local"] = {"$ref": "#/$defs/LocalConfig"}
+        table["properties"]["host"] = {"$ref": "#/$defs/HostLimits"}
+    definitions[Env.__name__]["additionalProperties"] = {"type": "object"}  # the table of any driver
+    made["$defs"] = definitions
     clean: dict[str, Any] = _clean(made)
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "deploy-guard.toml", **clean}
 
@@ -38,10 +42,11 @@ def _clean(node: Any, *, names: bool = False) -> Any:
     clean = {
         key: _clean(value, names=not names and key in ("properties", "$defs"))
         for key, value in node.items()
-        if key not in dropped and not (key == "default" and value is None)
+        if key not in dropped and not (key == "default" and value in (None, {}))
     }
     choices = clean.get("anyOf")
-    if not names and isinstance(choices, list):
+    if not names and isinstance(choices, list):  # they say all: a type beside them is what is made of any of them
         left = [choice for choice in choices if choice != {"type": "null"}]
-        clean = {**{k: v for k, v in clean.items() if k != "anyOf"}, **(left[0] if len(left) == 1 else {"anyOf": left})}
+        default = {"default": clean["default"]} if "default" in clean else {}
+        return {**(left[0] if len(left) == 1 else {"anyOf": left}), **default}
     return clean

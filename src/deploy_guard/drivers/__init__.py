@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from pydantic import ValidationError
+from msgspec import UNSET, Struct
 
 from deploy_guard.drivers.base import Context, Driver
 from deploy_guard.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from deploy_guard.tables import Problem, closest, read
 
 GROUP = "deploy_guard.drivers"
 """The entry point group in which packages register drivers of their own."""
@@ -47,13 +44,10 @@ def make_driver(name: str, raw: Mapping[str, Any], context: Context) -> Driver:
     :raises ConfigurationError: with one line for each wrong key.
     """
     driver = load_driver(name)
-    try:
-        config = driver.Config.model_validate(dict(raw))
-    except ValidationError as error:
-        known = [field.alias or key for key, field in driver.Config.model_fields.items()]
-        where = f"[env.{context.env}.{name}]"
-        lines = [f"{where} {_explained(problem, known)}" for problem in error.errors(include_url=False)]
-        raise ConfigurationError("the driver's configuration is wrong:\n  " + "\n  ".join(lines)) from None
+    config, problems = read(driver.Config, dict(raw))
+    if problems:
+        lines = [f"[env.{context.env}.{name}] {_explained(problem)}" for problem in problems]
+        raise ConfigurationError("the driver's configuration is wrong:\n  " + "\n  ".join(lines))
     return cast("Any", driver)(config, context)  # type: ignore[no-any-return]
 
 
@@ -67,24 +61,23 @@ def _loaded(point: EntryPoint) -> type[Driver]:
             f"the {point.name} driver of the package {package} can't be loaded: {type(error).__name__}: {error}",
             hint=hint,
         ) from error
-    if not hasattr(getattr(driver, "Config", None), "model_validate"):
+    config = getattr(driver, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, Struct)):
         raise ConfigurationError(
-            f"the {point.name} driver of the package {package} is none: {point.value} has no pydantic model Config",
+            f"the {point.name} driver of the package {package} is none: {point.value} has no msgspec Struct Config",
             hint=hint,
         )
     return cast("type[Driver]", driver)
 
 
-def _explained(problem: ErrorDetails, known: list[str]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
-        return f"{key}: there is no such key: " + (f"did you mean {close[0]}?" if close else f"use {', '.join(known)}")
-    if problem["type"] == "missing":
-        return f"{key}: is missing: write it"
-    value = problem["input"]
+def _explained(problem: Problem) -> str:
+    key, value = ".".join(problem.location), problem.value
+    if problem.known:
+        close = closest(key.replace("_", "-"), problem.known)
+        return f"{key}: {problem.text}: " + (f"did you mean {close}?" if close else f"use {', '.join(problem.known)}")
+    if value is UNSET:
+        return f"{key}: {problem.text}"
     if not key or isinstance(value, Mapping):  # a whole table: too much to show, and more than the error is about
-        return f"{key or 'as a whole'}: {text}"
+        return f"{key or 'as a whole'}: {problem.text}"
     shown = re.sub(r"//[^/@\s]*@", "//[redacted]@", repr(value))
-    return f"{key} = {shown}: {text}"
+    return f"{key} = {shown}: {problem.text}"

@@ -104,7 +104,7 @@ class Driver(Protocol):
     """One kind of target. Implementations take ``(config: Config, context: Context)``."""
 
     Config: ClassVar[type[Any]]
-    """A pydantic model of the driver's own table, ``[env.X.<driver>]``."""
+    """The driver's own table, ``[env.X.<driver>]``: a msgspec Struct, best a :class:`deploy_guard.Table`."""
 
     target: str
     """What is deployed to, for people: ``local .deploy/dev``, ``kubernetes eks-prod/shop``."""

@@ -14,9 +14,10 @@ PRE_RELEASE = rf"-{_IDENTIFIER}(?:\.{_IDENTIFIER})*"
 """``-rc.1``; semver.org, clause 9."""
 PLACE = "{version}"
 
-_CORE = re.compile(r"[A-Za-z]*([0-9]+(?:\.[0-9]+)*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+# Compiled when they are first asked for: the configuration imports this module, and most runs compare nothing.
+_CORE = r"[A-Za-z]*([0-9]+(?:\.[0-9]+)*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
 # git-check-ref-format(1); a leading dash would be read as an option
-_NOT_A_TAG = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[-./]|\.lock(?:/|$)|[./]$|^@$")
+_NOT_A_TAG = r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[-./]|\.lock(?:/|$)|[./]$|^@$"
 
 Order = tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]
 
@@ -26,7 +27,7 @@ def order(version: str) -> Order | None:
 
     Any number of numeric parts is taken, so that calendar versions compare as well; build metadata doesn't count.
     """
-    match = _CORE.fullmatch(version)
+    match = re.fullmatch(_CORE, version)
     if match is None:
         return None
     numbers = [int(part) for part in match[1].split(".")]
@@ -46,7 +47,7 @@ def is_pre_release(version: str) -> bool:
 
 def is_tag_name(name: str) -> bool:
     """True for a name that git accepts for a tag."""
-    return bool(name) and _NOT_A_TAG.search(name) is None
+    return bool(name) and re.search(_NOT_A_TAG, name) is None
 
 
 @dataclass(frozen=True)

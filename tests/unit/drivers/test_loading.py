@@ -87,7 +87,7 @@ def test_a_package_brings_its_own_driver(registered: Any) -> None:
     [
         ("nonesuch_module:Driver", "ModuleNotFoundError: No module named 'nonesuch_module'"),
         ("deploy_guard.errors:Nonesuch", "AttributeError"),
-        ("deploy_guard.errors:CommandFailed", "has no pydantic model Config"),
+        ("deploy_guard.errors:CommandFailed", "has no msgspec Struct Config"),
     ],
 )
 def test_a_broken_driver_names_its_package_and_the_cause(registered: Any, value: str, cause: str) -> None:
@@ -101,11 +101,11 @@ def test_a_broken_driver_names_its_package_and_the_cause(registered: Any, value:
 @pytest.mark.parametrize(
     ("table", "line"),
     [
-        ({"keep": 1}, "[env.stage.local] keep = 1: Input should be greater than or equal to 2"),
+        ({"keep": 1}, "[env.stage.local] keep = 1: write a whole number: at least 2"),
         ({"ready-timeout": "soon"}, "[env.stage.local] ready-timeout = 'soon': write a duration such as"),
         ({"ready_url": "http://x/"}, "[env.stage.local] ready_url: there is no such key: did you mean ready-url?"),
         ({"nonsense": 1}, "[env.stage.local] nonsense: there is no such key: use root, artifact, command"),
-        ({"variables": {"PORT": 80}}, "[env.stage.local] variables.PORT = 80: Input should be a valid string"),
+        ({"variables": {"PORT": 80}}, "[env.stage.local] variables.PORT = 80: write a string"),
         ({"command": "python3 server.py"}, "there is no shell: write ['python3', 'server.py']"),
         ({"command": []}, "[env.stage.local] command = []"),
         ({"before": ["./migrate", "up"]}, "each of them is a list of words: write [['./migrate', 'up']]"),
