@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FORMATS = ("human", "json")
 _LEVELS = {
     "failed": "error",
     "error": "error",
@@ -25,7 +24,7 @@ Sink = Callable[[Mapping[str, Any], str], None]
 def sink(handle: int, kind: str, redact: Callable[[str], str], environ: Mapping[str, str]) -> Sink:
     """Return what writes events to a file handle, each in one write; a reader that went away loses them, nothing else.
 
-    :param kind: one of ``FORMATS``.
+    :param kind: ``human`` or ``json``.
     :param environ: with ``NO_COLOR`` set, lines for people have no colours; nor have they outside of a terminal.
     """
     if kind == "json":

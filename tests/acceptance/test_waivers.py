@@ -31,7 +31,7 @@ OTHER = "gates/test_w.py::test_other"
 @pytest.fixture
 def waiving(project: Project) -> Project:
     project.write("gates/test_w.py", GATES)
-    project.env |= {"OTHER": "1", "BUILD_USER_ID": "jane"}
+    project.env |= {"OTHER": "1", "BUILD_URL": "https://ci.invalid/job/7", "BUILD_USER_ID": "jane"}
     return project
 
 

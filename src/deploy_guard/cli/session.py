@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import sys
@@ -47,8 +46,6 @@ def run(arguments: Namespace, env: str, options: Sequence[str], *, standard: Seq
     options = [f"--deploy-env={env}", *options]
     if arguments.reports:
         options.append(f"--deploy-reports={arguments.reports}")
-    if standard:
-        gc.disable()  # a dozen gates end before their garbage matters; looking for it takes a tenth of the time
     from deploy_guard.cli.plugins import Needed, Refusal
 
     if arguments.log_format:
@@ -85,8 +82,6 @@ def _pytest(options: Sequence[str], plugins: Sequence[object]) -> int:
         return int(pytest.main(list(options), plugins=list(plugins)))
     except SystemExit as ended:  # the process that watches a run ends like this
         return ended.code if isinstance(ended.code, int) else 2
-    finally:
-        gc.freeze()  # what is left goes with the process, unlooked at
 
 
 @contextlib.contextmanager

@@ -38,11 +38,16 @@ class Origin:
 
 def origin_of(run: Run, record: Record, environ: Mapping[str, str]) -> Origin:
     """Return what can be known of this run."""
-    who, job, url = ci_job(environ)
+    _, job, url = ci_job(environ)
     needs = [name for name in run.config.required_variables if name != "VERSION"]
     needs += [" or ".join(group) for group in run.config.secret_groups]
     files = (name for name in ("verdict.json", "junit.xml", "audit.jsonl") if (run.folder / name).is_file())
-    return Origin(who or _account(), job, url, tuple(commands(run.arguments, record)), tuple(needs), tuple(files))
+    return Origin(who(environ), job, url, tuple(commands(run.arguments, record)), tuple(needs), tuple(files))
+
+
+def who(environ: Mapping[str, str]) -> str:
+    """Return who runs this, as far as it is known: who started the CI job, else the account on this machine."""
+    return ci_job(environ)[0] or _account()
 
 
 def ci_job(environ: Mapping[str, str]) -> tuple[str, str, str]:

@@ -84,11 +84,6 @@ class Results:
         seen = self._seen.get(node_id)
         return set(seen.phases) if seen is not None else set()
 
-    def condemn(self, node_id: str, message: str) -> None:
-        """Make an item failed, whatever its reports said."""
-        if (seen := self._find(node_id)) is not None:
-            seen.failed_in, seen.message, seen.result = "call", message, None
-
     def add(self, report: pytest.TestReport) -> None:
         """Take in one report."""
         seen = self._find(report.nodeid)

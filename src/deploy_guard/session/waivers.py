@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import getpass
 import os
-import socket
 from collections.abc import Iterable, Mapping
 
 import pytest
 
 from deploy_guard.flow.model import Phase, Waiver
 from deploy_guard.session.gates import SPEC
-
-_ACCOUNTS = ("BUILD_USER_ID", "BUILD_USER", "GITHUB_TRIGGERING_ACTOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
-"""Where CI services say who started a job; Jenkins does with its "build user vars" plugin."""
 
 
 def waivers_of(options: argparse.Namespace) -> dict[str, Waiver]:
@@ -37,7 +31,9 @@ def waivers_of(options: argparse.Namespace) -> dict[str, Waiver]:
         )
     if len(reasons) == 1:
         reasons *= len(ids)
-    by = account(os.environ)
+    from deploy_guard.report.origin import who
+
+    by = who(os.environ)
     return {node_id: Waiver(by, reason) for node_id, reason in zip(ids, reasons, strict=True)}
 
 
@@ -50,6 +46,8 @@ def refuse(waivers: Mapping[str, Waiver], items: Iterable[pytest.Item]) -> None:
     for node_id in waivers:
         spec = specs.get(node_id)
         if spec is None:
+            import difflib
+
             close = difflib.get_close_matches(node_id, specs, n=1, cutoff=0.4)
             fix = f"did you mean {close[0]}?" if close else "ids stand in verdict.json and in the report"
             raise pytest.UsageError(f"--deploy-waive {node_id}: there is no such gate; {fix}")
@@ -61,12 +59,3 @@ def refuse(waivers: Mapping[str, Waiver], items: Iterable[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"--deploy-waive {node_id}: a blocking gate can't be waived: without it the others mean nothing"
             )
-
-
-def account(environ: Mapping[str, str]) -> str:
-    """Return who runs this, as far as it is known."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no such user in a container
-        user = f"user {os.getuid()}"
-    return next((environ[name] for name in _ACCOUNTS if environ.get(name)), f"{user}@{socket.gethostname()}")
