@@ -7,7 +7,7 @@ another process. What it prints while it works is shown as the captured output o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
@@ -91,12 +91,16 @@ class Context:
     :param env: the environment.
     :param directory: relative paths in the configuration start here (the folder of the configuration file).
     :param environ: the run's environment variables (``VERSION`` and others for child commands).
+    :param variables: the names of those that are replaced in manifests.
+    :param progress: shows a line to people who watch, while a step goes on; what is printed is kept for the reports.
     """
 
     service: str
     env: str
     directory: Path
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    variables: tuple[str, ...] = ("VERSION", "COMMIT")
+    progress: Callable[[str], None] = field(default=lambda _line: None, repr=False)
 
 
 @runtime_checkable

@@ -90,4 +90,5 @@ def configured_driver(run: Run) -> Driver:
     release = known_release(run)
     environ = {**os.environ, "DEPLOY_ENV": run.env}
     environ.update({k: v for k, v in (("VERSION", release.version), ("COMMIT", release.commit)) if v})
-    return make_driver(config.driver, config.driver_config, Context(config.name, run.env, config.directory, environ))
+    context = Context(config.name, run.env, config.directory, environ, config.variables)
+    return make_driver(config.driver, config.driver_config, context)
