@@ -36,6 +36,8 @@ _REST = 2.0
 """Seconds after the command ended in which its last output is read, though somebody goes on writing."""
 _QUIET = 0.2
 """Seconds of silence after the command ended that mean no more output, though somebody holds the stream open."""
+_WATCH = 0.1
+"""Seconds between two calls of ``watch``."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class CommandResult:
     def check(self) -> CommandResult:
         """Return itself; raises ``CommandFailed`` with the end of the output when the command failed."""
         if not self.ok:
-            raise CommandFailed(f"{_shown(self.argv)} {_ending(self.rc)}{_tail(self.stderr, self.stdout)}")
+            raise CommandFailed(f"{_shown(self.argv)} {ending(self.rc)}{_tail(self.stderr, self.stdout)}")
         return self
 
 
@@ -68,19 +70,27 @@ def run(
     env: Mapping[str, str] | None = None,
     input: str | None = None,  # noqa: A002 - subprocess calls it so
     on_line: Callable[[str], None] | None = None,
+    watch: Callable[[], None] | None = None,
     detach: bool = False,
+    until: int | None = None,
+    keep: int = _KEEP,
 ) -> CommandResult:
     """Run a command to its end and return how it ended.
 
-    Output is UTF-8, with a replacement character for what isn't; of each stream the first and the last 512 KiB are
-    kept. Whatever ends the wait (a deadline, Ctrl-C, an error in ``on_line``) ends the command first.
+    Output is UTF-8, with a replacement character for what isn't; of each stream the first and the last ``keep`` bytes
+    are kept, 512 KiB unless told. Whatever ends the wait (a deadline, Ctrl-C, an error in ``on_line`` or ``watch``)
+    ends the command first.
 
     :param timeout: seconds; past it the command and everything it started is ended: SIGTERM, 2 s, SIGKILL.
     :param env: the whole environment of the command; by default that of this process.
     :param input: what the command reads from its standard input; by default nothing.
     :param on_line: called with each line of both outputs as it comes.
+    :param watch: called about ten times a second while the command runs: what it raises ends a command whose outcome
+        is known from elsewhere.
     :param detach: let processes live on that the command leaves behind when it ends by itself (``systemctl``-like
         commands that start a service); by default they are ended.
+    :param until: for a command that serves the run: a file descriptor that is read from; whatever comes ends the
+        command as a deadline does, and this returns as if SIGTERM alone had ended it.
     :raises CommandFailed: when it can't be started, or ran past the timeout.
     :raises TypeError: when ``argv`` is one string: there is no shell to take it apart.
     """
@@ -89,7 +99,7 @@ def run(
     command = tuple(str(word) for word in argv)
     if not command:
         raise TypeError("a command needs at least the name of a program")
-    return _Running(command, timeout, on_line, input, detach=detach).result(cwd, env)
+    return _Running(command, timeout, on_line, watch, input, detach=detach, until=until, keep=keep).result(cwd, env)
 
 
 class _Running:
@@ -98,17 +108,22 @@ class _Running:
         argv: tuple[str, ...],
         timeout: float,
         on_line: Callable[[str], None] | None,
+        watch: Callable[[], None] | None,
         text: str | None,
         *,
         detach: bool,
+        until: int | None,
+        keep: int,
     ) -> None:
         self._argv = argv
         self._timeout = timeout
-        self._out, self._err = _Stream(on_line), _Stream(on_line)
+        self._watch = watch
+        self._out, self._err = _Stream(on_line, keep), _Stream(on_line, keep)
         self._input = None if text is None else memoryview(text.encode())
         self._detach = detach
+        self._until = until
         self._status = b""
-        self._expired = False
+        self._expired = self._told_to_end = False
 
     def result(self, cwd: Path | None, env: Mapping[str, str] | None) -> CommandResult:
         if cwd is not None and not Path(cwd).is_dir():
@@ -162,22 +177,29 @@ class _Running:
             if process.stdin is not None:
                 os.set_blocking(process.stdin.fileno(), False)
                 selector.register(process.stdin, selectors.EVENT_WRITE)
+            if self._until is not None:
+                selector.register(self._until, selectors.EVENT_READ, self._end)
             while selector.get_map():
                 remaining = limit - time.monotonic()
-                if remaining <= 0:
-                    if over or self._expired:
+                if remaining <= 0 or (self._told_to_end and not held.closed):
+                    if over or held.closed:
                         return  # somebody that could not be ended holds the streams
-                    self._expired = True
+                    self._expired = not self._told_to_end
                     held.close()
                     limit = time.monotonic() + _ENDING
                     continue
-                ready = selector.select(min(remaining, _QUIET) if over else remaining)
+                watched = self._watch if not over and not held.closed else None
+                ready = selector.select(min(remaining, _QUIET if over else _WATCH if watched else remaining))
                 if over and not ready:
                     return  # what lives on may keep the streams open for ever
+                if watched:
+                    watched()
                 for key, _ in ready:
                     if not self._move(key) and self._close(selector, key) and not over:
                         # The guardian is done. What is in the streams now was written by the command.
                         over, limit = True, time.monotonic() + _REST
+                        if self._until is not None and self._until in selector.get_map():
+                            selector.unregister(self._until)
 
     def _move(self, key: selectors.SelectorKey) -> bool:
         """Read or write once; False when this stream is done."""
@@ -202,6 +224,9 @@ class _Running:
     def _tell(self, chunk: bytes) -> None:
         self._status += chunk
 
+    def _end(self, _chunk: bytes) -> None:
+        self._told_to_end = True
+
     def _ended(self, seconds: float, env: Mapping[str, str] | None) -> CommandResult:
         shown, tail = _shown(self._argv), _tail(self._err.text(), self._out.text())
         said = dict(line.split(" ", 1) for line in reversed(self._status.decode().splitlines()))
@@ -210,8 +235,12 @@ class _Running:
         if "wait" in said:
             rc = os.waitstatus_to_exitcode(int(said["wait"]))
             return CommandResult(self._argv, rc, self._out.text(), self._err.text(), seconds)
+        left = f", but for process {said['left']}, which could not be" if "left" in said else ""
+        if self._told_to_end:
+            if left:
+                raise CommandFailed(f"{shown} was ended{left}{tail}")
+            return CommandResult(self._argv, -signal.SIGTERM, self._out.text(), self._err.text(), seconds)
         if self._expired:
-            left = f", but for process {said['left']}, which could not be" if "left" in said else ""
             raise CommandFailed(
                 f"{shown} ran longer than {self._timeout:g} s and was ended{left}{tail}",
                 hint="give it more time, or find out what it waits for",
@@ -235,7 +264,8 @@ class _Running:
 class _Stream:
     """Keeps the beginning and the end of a stream, and hands on its lines."""
 
-    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None, keep: int) -> None:
+        self._keep = keep
         self._on_line = on_line
         self._head = bytearray()
         self._rest = bytearray()
@@ -244,12 +274,12 @@ class _Stream:
 
     def feed(self, chunk: bytes) -> None:
         """Take what was read; an empty chunk is the end."""
-        room = _KEEP - len(self._head)
+        room = self._keep - len(self._head)
         self._head += chunk[:room]
         self._rest += chunk[room:]
-        if len(self._rest) > 2 * _KEEP:
-            self._cut += len(self._rest) - _KEEP
-            del self._rest[:-_KEEP]
+        if len(self._rest) > 2 * self._keep:
+            self._cut += len(self._rest) - self._keep
+            del self._rest[: -self._keep]
         if self._on_line is None:
             return
         self._line += chunk
@@ -262,10 +292,10 @@ class _Stream:
             self._on_line(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
     def text(self) -> str:
-        cut = self._cut + max(0, len(self._rest) - _KEEP)
+        cut = self._cut + max(0, len(self._rest) - self._keep)
         if not cut:
             return (self._head + self._rest).decode("utf-8", "replace")
-        head, rest = self._head.decode("utf-8", "replace"), self._rest[-_KEEP:].decode("utf-8", "replace")
+        head, rest = self._head.decode("utf-8", "replace"), self._rest[-self._keep :].decode("utf-8", "replace")
         return f"{head}\n… {cut} bytes left out …\n{rest}"
 
 
@@ -279,7 +309,8 @@ def _shown(argv: Sequence[str]) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _ending(rc: int) -> str:
+def ending(rc: int) -> str:
+    """Return how a command ended, for people: ``ended with exit code 3``, ``was ended by SIGKILL``."""
     if rc >= 0:
         return f"ended with exit code {rc}"
     try:

@@ -33,6 +33,20 @@ def test_output_code_and_lines_are_captured() -> None:
         result.check()
 
 
+def test_what_the_watcher_raises_ends_the_command_first(tmp_path: Path) -> None:
+    calls = []
+
+    def watch() -> None:
+        calls.append(time.monotonic())
+        if (tmp_path / "pid").exists() and len(calls) > 3:
+            raise ValueError("known from elsewhere")
+
+    with pytest.raises(ValueError, match="known from elsewhere"):
+        run(["sh", "-c", 'echo $$ >"$0"; exec sleep 60', tmp_path / "pid"], watch=watch)
+    assert gone(int((tmp_path / "pid").read_text()))
+    assert run(["true"], watch=lambda: None).ok
+
+
 def test_a_command_that_was_killed_is_named_by_its_signal() -> None:
     result = run(["sh", "-c", "kill -9 $$"])
     assert result.rc == -9
@@ -124,3 +138,33 @@ def test_invalid_utf_8_is_shown_as_far_as_it_goes() -> None:
 def test_a_guardian_that_somebody_ended_is_told() -> None:
     with pytest.raises(CommandFailed, match="guardian"):
         run(["sh", "-c", "kill -9 $PPID; sleep 5"])
+
+
+def test_a_command_that_serves_the_run_is_ended_when_it_is_told_to() -> None:
+    reading, writing = os.pipe()
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        os.write(writing, b"x")
+
+    try:
+        started = time.monotonic()
+        result = run(["sh", "-c", "echo $$; sleep 60"], on_line=tell, until=reading)
+        assert result.rc == -signal.SIGTERM
+        assert time.monotonic() - started < 5
+        assert gone(int(told[0]))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_command_that_ends_before_it_is_told_to_is_not_waited_for() -> None:
+    reading, writing = os.pipe()
+    try:
+        started = time.monotonic()
+        assert run(["sh", "-c", "exit 3"], until=reading).rc == 3
+        assert time.monotonic() - started < 1
+    finally:
+        os.close(reading)
+        os.close(writing)
