@@ -29,3 +29,19 @@ def seconds_of(value: object) -> float:
     if not 0 < seconds < 7 * 86400:
         raise ValueError("a duration is above 0 and below a week")
     return seconds
+
+
+NO_TIME_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, DURATION_SCHEMA["anyOf"][1]]}
+"""What :func:`seconds_or_none` takes, as JSON Schema."""
+
+
+def seconds_or_none(value: object) -> float:
+    """Return seconds as :func:`seconds_of` does, and 0 for ``0``, ``"0s"`` and the like: no time at all.
+
+    :raises ValueError: for anything else.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\s*0+(\.0+)?\s*(ms|s|m|h)?\s*", value):
+        return 0.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+        return 0.0
+    return seconds_of(value)

@@ -11,7 +11,7 @@ from deploy_guard.config import EnvironmentConfig, find, gate_roots, load
 from deploy_guard.configfile import gate_folders
 from deploy_guard.drivers import load_driver, make_driver
 from deploy_guard.drivers.base import Context
-from deploy_guard.duration import seconds_of
+from deploy_guard.duration import seconds_of, seconds_or_none
 from deploy_guard.probes.versions import Versions
 
 FULL = """
@@ -270,11 +270,17 @@ def test_durations_that_are_none(text: object) -> None:
         seconds_of(text)
 
 
+@pytest.mark.parametrize("text", [0, 0.0, "0s", "0", "0.0 ms"])
+def test_no_time_at_all_can_be_written_where_it_means_something(text: object) -> None:
+    assert seconds_or_none(text) == 0.0
+    assert seconds_or_none("5s") == 5.0
+    with pytest.raises(ValueError, match=r"duration"):
+        seconds_or_none("soon")
+
+
 def test_drivers_that_are_not_there_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="installed drivers: local"):
+    with pytest.raises(ConfigurationError, match="installed drivers: compose, kubernetes, local"):
         load_driver("teleport")
-    with pytest.raises(ConfigurationError, match="the kubernetes driver is not part of this version"):
-        load_driver("kubernetes")
     context = Context("shop", "stage", tmp_path)
     with pytest.raises(ConfigurationError) as error:
         make_driver("local", {"rot": "x", "keep": 1, "command": []}, context)

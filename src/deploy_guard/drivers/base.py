@@ -92,7 +92,9 @@ class Context:
     :param directory: relative paths in the configuration start here (the folder of the configuration file).
     :param environ: the run's environment variables (``VERSION`` and others for child commands).
     :param variables: the names of those that are replaced in manifests.
-    :param progress: shows a line to people who watch, while a step goes on; what is printed is kept for the reports.
+    :param progress: shows a line to people who watch, while a step goes on: ``web 1/3 ready, 12 s``. It may be called
+        from any thread and at every look at the target; it never raises and never blocks. Nothing of it is kept: what
+        is printed stands in the reports.
     """
 
     service: str
@@ -105,7 +107,17 @@ class Context:
 
 @runtime_checkable
 class Driver(Protocol):
-    """One kind of target. Implementations take ``(config: Config, context: Context)``."""
+    """One kind of target. Implementations take ``(config: Config, context: Context)``.
+
+    Two methods more are called where a driver has them: ``notices() -> Iterable[str]`` says what belongs into the
+    headline of the reports, and ``close()`` ends what the driver holds (connections, child processes), once, at the end
+    of the run, whatever became of it; an error there becomes a notice.
+
+    A run that is told to end (Ctrl-C, SIGTERM) raises ``KeyboardInterrupt`` in ``plan``, ``snapshot``, ``apply`` and
+    ``wait``, which are called in the main thread; a rollback follows. A driver that works in threads ends or joins
+    them before it lets any exception out: nothing of an apply may go on beside its rollback. ``rollback`` and
+    ``verify`` are not interrupted.
+    """
 
     Config: ClassVar[type[Any]]
     """The driver's own table, ``[env.X.<driver>]``: a msgspec Struct, best a :class:`deploy_guard.Table`."""

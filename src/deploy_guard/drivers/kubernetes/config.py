@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from deploy_guard.drivers.local.config import Command, Duration
-from deploy_guard.duration import DURATION_SCHEMA, seconds_of
+from deploy_guard.duration import NO_TIME_SCHEMA, seconds_or_none
 from deploy_guard.tables import Reads, Table
 
 IN_CLUSTER = "in-cluster"
 """The context of a run inside the cluster: the service account of its own pod."""
 
-Dwell = Annotated[float, Reads(seconds_of), Meta(ge=0, extra_json_schema=DURATION_SCHEMA)]
+Dwell = Annotated[float, Reads(seconds_or_none), Meta(ge=0, extra_json_schema=NO_TIME_SCHEMA)]
 
 
 class Dwells(Table, frozen=True):
@@ -23,12 +23,15 @@ class Dwells(Table, frozen=True):
     :param image: an image that does not exist, or may not be pulled.
     :param unschedulable: a pod that no node takes; while an autoscaler says that it adds one, this does not count.
     :param other: everything else that some controllers heal by themselves.
+    :param settle: for how long a container that nothing probes must run before it counts as healthy; after a restart
+        10 s, or this if it is longer.
     """
 
     crash_loop: Dwell = 0.0
     image: Dwell = 5.0
     unschedulable: Dwell = 30.0
     other: Dwell = 10.0
+    settle: Dwell = 3.0
 
 
 class KubernetesConfig(Table, frozen=True):
