@@ -35,7 +35,7 @@ def sink(handle: int, kind: str, redact: Callable[[str], str], environ: Mapping[
     renderer = ConsoleRenderer(colors=colours, pad_event_to=0, pad_level=False, sort_keys=False)
 
     def write(event: Mapping[str, Any], _line: str) -> None:
-        data = {key: value for key, value in event.items() if value not in (None, "", [], {})}
+        data = {key: _first_line(value) for key, value in event.items() if value not in (None, "", [], {})}
         state = str(data.pop("state", "") or data.pop("outcome", ""))
         words = (str(data.pop("event")), str(data.pop("id", "")), state)
         entry = {
@@ -47,6 +47,11 @@ def sink(handle: int, kind: str, redact: Callable[[str], str], environ: Mapping[
         _write(handle, redact(str(renderer(None, "", entry))))
 
     return write
+
+
+def _first_line(value: Any) -> Any:
+    """Of a failure that quotes a log, the first line; audit.jsonl has all of it."""
+    return f"{value.partition(chr(10))[0]} …" if isinstance(value, str) and "\n" in value else value
 
 
 def _write(handle: int, line: str) -> None:

@@ -1,8 +1,12 @@
-"""Text from outside (subjects of commits, names of files, answers of servers) made safe to be shown on one line."""
+"""Text from outside (subjects of commits, names of files, answers of servers, logs) made safe to be shown."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+"""What colours text on a terminal."""
 
 
 def one_line(text: str) -> str:
@@ -15,6 +19,19 @@ def one_line(text: str) -> str:
     return "".join(
         " " if c == "\t" else c if unicodedata.category(c)[0] not in "CZ" or _plain(c) else "�" for c in text
     )
+
+
+def lines(text: str) -> str:
+    """Return the text, of several lines, without what :func:`one_line` takes out, and without colours."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    plain = COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
+    return "\n".join(map(one_line, plain.split("\n")))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 line``, ``25 lines``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _plain(char: str) -> bool:

@@ -212,7 +212,8 @@ def test_the_driver_of_the_command_line_wins_over_that_of_the_file(command: Comm
     assert done.code == 0, done.out
     assert (command.cwd / "b/current/shop").read_text() == "the artifact\n"
     back = command("rollback", "--env", "dev")
-    assert back.code == 2, "without the same options there is no driver, and nothing is touched"
+    assert back.code == 4, "without the same options there is no driver, and nothing is touched"
+    assert "[env.dev.kubernetes]" in back.err
     assert (command.cwd / "b/current").exists()
     back = command("rollback", "--env", "dev", "--driver", "local", "--set", "root=b")
     assert (back.code, (command.cwd / "b/current").exists()) == (0, False), back.out
@@ -223,6 +224,9 @@ def test_the_driver_of_the_command_line_wins_over_that_of_the_file(command: Comm
     [
         (("--driver", "nope"), "there is no driver 'nope'"),
         (("--driver", "local"), "artifact: is missing"),
+        (("--driver", "kubernetes", "--context", "a", "--namespace", "b"), "nothing to deploy is named"),
+        (("--driver", "kubernetes"), "--manifest PATH"),
+        (("--driver", "kubernetes", "--manifest", "x", "--set", "prune=maybe"), "write true or false"),
         (("--driver", "local", "--set", "keep=1", "--set", "root=a", "--set", "artifact=b"), "keep = 1"),
         (("--driver", "local", "--set", "rooot=a"), "did you mean root?"),
         (("--driver", "local", "--set", "root"), "KEY=VALUE"),
@@ -239,6 +243,58 @@ def test_a_driver_that_can_not_be_made_is_exit_4_before_anything_runs(
     assert (done.code, done.out) == (4, ""), done.out
     assert said in done.err
     assert not (command.cwd / "reports").exists()
+
+
+MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\n"
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: somewhere
+contexts: [{name: somewhere, context: {cluster: c, user: u, namespace: shop}}]
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+"""
+
+
+@pytest.mark.parametrize("name", ["apply", "rollback"])
+@pytest.mark.parametrize(
+    ("options", "lacking"),
+    [((), "context and namespace"), (("--context", "a"), "namespace"), (("--namespace", "b"), "context")],
+)
+def test_the_cluster_and_the_namespace_are_named_or_it_is_exit_4_that_says_what_to_type(
+    command: Command, name: str, options: tuple[str, ...], lacking: str
+) -> None:
+    (command.cwd / "app.yaml").write_text(MANIFEST)
+    (command.cwd / "config").write_text(KUBECONFIG)
+    more = {"KUBECONFIG": str(command.cwd / "config"), **GOOD}
+    done = command(name, "--env", "dev", "--driver", "kubernetes", "--manifest", "./app.yaml", *options, **more)
+    assert (done.code, done.out) == (4, ""), done.out
+    assert "--driver=kubernetes: " in done.err
+    assert lacking in done.err
+    assert "next: " in done.err
+    assert "--context" in done.err.split("next: ")[1]
+    assert not (command.cwd / "reports").exists()
+
+
+def test_paths_of_manifests_start_where_one_is(command: Command) -> None:
+    (command.cwd / "deploy-guard.toml").touch()
+    (command.cwd / "k8s").mkdir()
+    (command.cwd / "k8s/app.yaml").write_text(MANIFEST)
+    inside = Command(command.cwd / "k8s")
+    done = inside("apply", "--env", "dev", "--driver", "kubernetes", "--manifest", "app.yaml", **GOOD)
+    assert done.code == 4
+    assert f"--manifest {command.cwd}/k8s/app.yaml" in done.err
+    done = command("apply", "--env", "dev", "--driver", "kubernetes", "--manifest", "k8s/app.yaml", **GOOD)
+    assert "--manifest k8s/app.yaml" in done.err
+
+
+def test_what_compose_applies_is_named_in_the_same_way(command: Command) -> None:
+    options = ("--driver", "compose", "--manifest", "compose.yaml", "--manifest", "more.yaml")
+    done = command("apply", "--env", "dev", *options, "--set", "projct=shop", **GOOD)
+    assert (done.code, done.out) == (4, ""), done.out
+    assert "did you mean project?" in done.err
+    (command.cwd / "deploy-guard.toml").write_text('[env.dev.compose]\nfile = "compose.yaml"\n')
+    assert "did you mean files?" in command("apply", "--env", "dev", *options, **GOOD).err
 
 
 # status

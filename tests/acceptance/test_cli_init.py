@@ -164,6 +164,9 @@ def test_the_configuration_follows_the_schema_that_it_names(command: Command) ->
         {**data, "nome": "shop"},
         {**data, "env": {"dev": {"drivr": "local"}}},
         {**data, "env": {"dev": {"local": {"rooot": "x"}}}},
+        {**data, "env": {"dev": {"compose": {"file": "compose.yaml"}}}},
+        {**data, "env": {"dev": {"kubernetes": {"manifests": "k8s"}}}},
+        {**data, "kubernetes": {"dwell": {"crash": 0}}},
         {**data, "host": {"disk": {"warn": 200}}},
         {**data, "timeout": "5 parsecs"},
         {**data, "secrets": [[1]]},
@@ -173,6 +176,8 @@ def test_the_configuration_follows_the_schema_that_it_names(command: Command) ->
             jsonschema.validate(bad, schema)
     good = {"timeout": "5m", "secrets": ["TOKEN", ["A", "B"]], "env": {"dev": {"acme": {"any": "thing"}}}}
     jsonschema.validate(good, schema)
+    cluster = {"context": "c", "manifests": ["k8s"], "adopt": ["helm"], "dwell": {"crash-loop": 0, "image": "5s"}}
+    jsonschema.validate({"kubernetes": cluster, "env": {"dev": {"compose": {"files": ["compose.yaml"]}}}}, schema)
 
 
 def test_where_nothing_can_be_written_it_says_so(command: Command) -> None:

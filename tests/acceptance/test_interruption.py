@@ -273,3 +273,123 @@ def test_children_that_do_their_own_work_do_not_withhold(project: Project) -> No
     )
     result = project.run("gates")
     assert (result.code, result.outcome) == (0, "shipped"), result.out
+
+
+THREADS = """
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+
+def answers_never(place, ends):
+    # as a request over a private socket: this end waits for an answer that does not come
+    ours, theirs = socket.socketpair()
+    ends += [ours, theirs]
+    (HERE / "hanging").touch()
+    ours.recv(1)
+    log(f"{place} went on")  # only after the rollback has begun, and never, if all is well
+
+
+class Threaded(FileDriver):
+    def _work(self, place):
+        kind, _, where = os.environ.get("DRIVER_WORK", "").partition(" ")
+        if where != place:
+            return
+        ends = []
+        if kind == "socket":
+            answers_never(place, ends)
+        elif kind == "swallows":
+            try:
+                answers_never(place, ends)
+            except BaseException:
+                log("swallowed")
+        elif kind == "stuck":
+            with ThreadPoolExecutor(4) as pool:  # waits for its threads, whatever happens
+                list(pool.map(lambda _: answers_never(place, ends), range(4)))
+        else:
+            pool, self.ending = ThreadPoolExecutor(4), False
+            try:
+                for task in [pool.submit(self._request, place, ends) for _ in range(8)]:
+                    task.result()
+            except BaseException:
+                self.ending = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for end in ends:
+                    end.shutdown(socket.SHUT_RDWR)
+                pool.shutdown(wait=True)
+                log("threads ended")
+                raise
+
+    def _request(self, place, ends):
+        ours, theirs = socket.socketpair()
+        ends += [ours, theirs]
+        (HERE / "hanging").touch()
+        assert not self.ending and ours.recv(1), "the connection was closed"
+        log(f"{place} went on")
+
+    def apply(self, plan):
+        super().apply(plan)
+        self._work("apply")
+
+    def wait(self, plan, deadline):
+        super().wait(plan, deadline)
+        self._work("wait")
+
+    def rollback(self, snapshot, deadline):
+        with ThreadPoolExecutor(2) as pool:  # the way back works in threads too, and is not interrupted
+            (HERE / "rolling").touch()
+            list(pool.map(time.sleep, (0.8, 0.8)))
+        super().rollback(snapshot, deadline)
+
+
+@pytest.fixture(scope="session")
+def deploy_driver():
+    return Threaded()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "number"),
+    [
+        ("threads", "apply", signal.SIGINT),
+        ("threads", "wait", signal.SIGTERM),
+        ("socket", "apply", signal.SIGTERM),
+        ("socket", "wait", signal.SIGINT),
+        ("swallows", "apply", signal.SIGTERM),
+    ],
+)
+def test_a_driver_that_works_in_threads_or_waits_for_an_answer_is_interrupted_and_its_rollback_is_not(
+    project: Project, kind: str, place: str, number: signal.Signals
+) -> None:
+    conftest = project.root / "gates/conftest.py"
+    conftest.write_text(conftest.read_text() + THREADS)
+    assert project.run("gates").code == 0
+    process = project.start("gates", VERSION="v2.0.0", DRIVER_WORK=f"{kind} {place}")
+    eventually(hanging(project).exists, "it never came there")
+    started = time.monotonic()
+    os.killpg(process.pid, number)  # as Ctrl-C in a terminal: every process at once
+    eventually((project.root / "rolling").exists, "no rollback", 8)
+    assert time.monotonic() - started < 5, "the interruption reached it itself, not after a grace period"
+    for _ in range(3):
+        os.killpg(process.pid, number)
+        time.sleep(0.1)
+    result = project.ended(process)
+    assert (result.code, result.outcome, project.target) == (2, "rolled-back", "v1.0.0"), result.out
+    assert result.verdict["interrupted"] == number.name
+    assert result.step("rollback")["outcome"] == result.step("verify")["outcome"] == "passed"
+    steps = project.steps[project.steps.index("wait") + 1 :]
+    assert f"{place} went on" not in steps, "nothing of it goes on beside the rollback"
+    if kind == "threads":
+        assert steps.index("threads ended") < steps.index("rollback")
+
+
+def test_a_driver_whose_threads_can_not_be_ended_is_ended_from_outside_and_gone_back_for(project: Project) -> None:
+    conftest = project.root / "gates/conftest.py"
+    conftest.write_text(conftest.read_text() + THREADS)
+    assert project.run("gates").code == 0
+    process = project.start("gates", VERSION="v2.0.0", DRIVER_WORK="stuck apply")
+    eventually(hanging(project).exists, "it never came there")
+    process.send_signal(signal.SIGTERM)
+    result = project.ended(process)
+    assert (result.code, result.outcome, project.target) == (2, "rolled-back", "v1.0.0"), result.out
+    assert any("did not react to SIGTERM" in reason["text"] for reason in result.verdict["reasons"])

@@ -227,7 +227,7 @@ def test_what_the_driver_runs_is_asked_for_without_being_named(standard: Project
     standard.write("deploy-guard.toml", 'driver = "kubernetes"\n[kubernetes]\ncontext = "eks-prod"\n' + EASY)
     result = standard.run("gates", "--no-deploy", more={**GOOD, **path})
     assert result.code == 2, result.out
-    assert "kubectl is 1.20.0, and 1.27 or newer" in result.gate("test_tools_are_installed")["message"]
+    assert "kubectl is 1.20.0, and 1.25 or newer" in result.gate("test_tools_are_installed")["message"]
     assert "the cluster eks-prod" in str(evidence(result, "test_disks_have_room")["machine"])
 
 

@@ -32,7 +32,7 @@ from deploy_guard.report import rows, sections
 from deploy_guard.report.bars import bar
 from deploy_guard.report.origin import Origin, ci_job, commands, origin_of
 from deploy_guard.report.page import render, tone
-from deploy_guard.report.text import LONGEST, Writer, cut, visible
+from deploy_guard.report.text import LONGEST, Writer, cut, told, visible
 from deploy_guard.report.transcript import Transcript
 
 VOID = {"meta", "link", "input"}
@@ -429,3 +429,88 @@ def test_the_command_to_run_again_is_whole() -> None:
     assert gates[1] == f"{same[1]} --no-deploy"
     only = commands(("--deploy-version=v1",), replace(record, mode=Mode.PLAN, commit=None))
     assert [command for _, command in only] == ["pytest --deploy-version=v1"]
+
+
+DOOM = "\n".join(
+    [
+        "Deployment/web: pod web-7d9f, container app: CrashLoopBackOff (exit code 1)",
+        "events:",
+        *(f"  Warning BackOff back-off {n} restarting failed container" for n in range(6)),
+        "last 25 lines of the log:",
+        *(f"  {n:02} ERROR </pre><script>alert(1)</script>" for n in range(25)),
+        "  next: kubectl -n shop logs web-7d9f --previous",
+    ]
+)
+
+
+def test_a_long_text_is_taken_apart_into_its_point_the_rest_and_what_to_do_next() -> None:
+    found = told(DOOM)
+    assert found.first == DOOM.splitlines()[0]
+    assert (found.count, found.rest.splitlines()[0]) == ("33 more lines", "events:")
+    assert found.following == "kubectl -n shop logs web-7d9f --previous"
+    assert found.brief == f"{found.first}\n… 33 more lines\nnext: {found.following}"
+    short = "one\ntwo\n  next: three"
+    assert (told(short).first, told(short).brief) == (short, short)
+    wide = told("x" * 5000)
+    assert (len(wide.first), wide.rest, wide.following) == (602, "x" * 5000, "")
+    assert told("").brief == ""
+
+
+def test_of_a_long_failure_the_first_line_stands_under_why_and_the_rest_is_folded() -> None:
+    record = samples.record_of(Outcome.ROLLED_BACK)
+    record.reasons = [Reason("wait-failed", Severity.CRITICAL, DOOM, "rollout::wait")]
+    record.steps = [StepResult("wait", StepOutcome.FAILED, 21.4, DOOM)]
+    transcript = Transcript()
+    transcript.add(samples.report("rollout::wait", "failed", DOOM))
+    text = page(record, transcript)
+    Page(text)
+    decision, why = text[text.index('id="decision"') : text.index('id="why"')], text[text.index('id="why"') :]
+    why, steps = why[: why.index('id="time"')], why[why.index('id="steps"') :]
+    assert "CrashLoopBackOff (exit code 1) …" in decision
+    assert "BackOff back-off" not in decision
+    assert '<p class="said">Deployment/web: pod web-7d9f, container app: CrashLoopBackOff (exit code 1)</p>' in why
+    assert '<details class="out"><summary>More <small>33 lines</small></summary>' in why
+    assert '<p class="said">next: kubectl -n shop logs web-7d9f --previous</p>' in why
+    assert '<details class="out" open><summary>More <small>33 lines</small></summary>' in steps
+    assert steps.count("24 ERROR") == 1, "the failure's text is not shown twice"
+    assert "<script>alert" not in text
+
+
+def test_one_line_is_one_line() -> None:
+    record = samples.record_of(Outcome.PLANNED)
+    record.notes = "one"
+    record.changes = [{"action": "change", "object": "ConfigMap/shop", "diff": "+x"}]
+    record.changes += [{"action": "none", "object": "Service/web", "diff": ""}]
+    text = Page(page(record)).text
+    assert "1 lines" not in text
+    assert "1 objects" not in text
+    assert "1 object unchanged" in text
+    assert text.count("1 line") == 2
+
+
+def test_objects_that_stay_as_they_are_are_counted() -> None:
+    record = samples.record_of(Outcome.PLANNED)
+    record.changes = [{"action": "none", "object": f"ConfigMap/same-{n}", "diff": ""} for n in range(1500)]
+    record.changes += [{"action": "change", "object": "ConfigMap/other", "diff": "+x"}]
+    text = page(record)
+    assert "1,500 objects unchanged" in text
+    assert "same-" not in text
+    assert len(text) < len(samples.page_of(Outcome.PLANNED)) + 500
+
+
+def test_a_page_with_many_long_diffs_can_still_be_opened() -> None:
+    record = samples.record_of(Outcome.PLANNED)
+    record.changes = [{"action": "change", "object": f"ConfigMap/{n}", "diff": "+x\n" * 5000} for n in range(50)]
+    text = page(record)
+    assert "ConfigMap/49" in text
+    assert text.count("its diff is left out") > 10
+    assert len(text) < 2 * rows.BUDGET
+
+
+def test_notes_beyond_the_first_are_a_click_away() -> None:
+    record = samples.record_of(Outcome.SHIPPED)
+    record.notices = [f"left behind: ConfigMap/old-{n}" for n in range(5)]
+    text = page(record)
+    Page(text)
+    assert "<summary>1 more note</summary>" in text
+    assert "old-4" in text

@@ -28,6 +28,7 @@ from deploy_guard.flow.model import (
     StepResult,
     measure,
 )
+from deploy_guard.flow.record import Record
 from deploy_guard.redact import Redactor
 from deploy_guard.report import finish, page, plain, terminal
 from deploy_guard.report.files import ReportFolder, new_record, write_verdict
@@ -90,6 +91,8 @@ def test_hostile_text_becomes_neither_markup_nor_a_leak(run: Run) -> None:
     assert not {"\x00", "\x1b"} & set(ours), "a control character is shown, not sent"
     assert ET.parse(run.folder / "junit.xml").find(".//failure") is not None
     assert "canary-4711" not in "\n".join(terminal.lines(run, hostile(run)))
+    assert not {"\x00", "\x1b"} & set("".join(terminal.lines(run, hostile(run)))), "nor does it move a cursor"
+    assert not {"\x00", "\x1b"} & set(theirs)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -147,3 +150,55 @@ def test_a_report_that_cannot_be_written_is_a_critical_reason(run: Run, monkeypa
     assert record.exit_code == 2
     assert [reason.code for reason in record.reasons] == ["record-incomplete"] * 2
     assert (run.folder / "junit.xml").is_file()
+
+
+def shown(run: Run, record: Record, *, whole: bool = False) -> str:
+    return "\n".join(terminal.lines(run, record, whole=whole))
+
+
+def test_the_last_screen_has_the_point_of_a_long_failure_and_all_of_it_where_nobody_else_shows_it(run: Run) -> None:
+    text = "web: CrashLoopBackOff\n" + "\n".join(f"log {n}" for n in range(25)) + "\n  next: look at web"
+    record = new_record(run)
+    record.outcome = Outcome.ROLLED_BACK
+    record.reasons = [Reason("wait-failed", Severity.CRITICAL, text, "rollout::wait")]
+    record.steps = [StepResult("wait", StepOutcome.FAILED, 1.0, text)]
+    said = shown(run, record)
+    assert (
+        "critical    rollout::wait: web: CrashLoopBackOff\n            … 25 more lines\n            next: look at web"
+        in said
+    )
+    assert "log 3" not in said
+    assert "            log 24" in shown(run, record, whole=True)
+    assert "log 3" not in plain.summary(record)
+    assert "<details><summary>25 more lines</summary>log 0" in GateReport(run, record).decision()
+
+
+def test_a_plan_names_what_changes_with_its_diff_and_counts_the_rest(run: Run) -> None:
+    record = new_record(run)
+    record.outcome, record.mode = Outcome.PLANNED, Mode.PLAN
+    record.changes = [{"action": "none", "object": f"ConfigMap/same-{n}", "diff": ""} for n in range(500)]
+    record.changes += [{"action": "change", "object": "Deployment/web", "diff": "-image: 1\n+image: 2\n"}]
+    said = shown(run, record)
+    assert "  change  Deployment/web\n          -image: 1\n          +image: 2\n  500 objects unchanged" in said
+    assert "same-" not in said
+    record.changes += [{"action": "create", "object": f"ConfigMap/new-{n}", "diff": "+a\n+b"} for n in range(70)]
+    said = shown(run, record)
+    assert "-image" not in said, "diffs of many objects are for the page"
+    assert "  and 21 more: plan.json\n  500 objects unchanged" in said
+
+
+def test_many_notes_do_not_push_the_decision_off_the_screen(run: Run) -> None:
+    record = new_record(run)
+    record.outcome = Outcome.SHIPPED
+    record.notices = [f"left behind: ConfigMap/old-{n}" for n in range(30)]
+    said = shown(run, record)
+    assert said.count("note: ") == 11
+    assert "note: and 20 more" in said
+    assert "note: left behind: ConfigMap/old-29" in plain.summary(record), "the row of the verdict has them all"
+
+
+def test_one_gate_is_one_gate(run: Run) -> None:
+    record = new_record(run)
+    record.outcome = Outcome.CHECKED
+    record.gates = [GateResult("a", Severity.CRITICAL, Phase.GATE, GateOutcome.PASSED)]
+    assert "1 gate  " in shown(run, record)

@@ -120,7 +120,11 @@ def add_driver(parser: Parser) -> None:
     """Add a driver and its table."""
     parser.add_argument("--driver", metavar="NAME", help="instead of the configured one")
     parser.add_argument(
-        "--manifest", metavar="PATH", action="append", default=[], help="what the driver applies; may be repeated"
+        "--manifest",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="what the driver applies: a file, a folder or a quoted pattern, from the current folder; may be repeated",
     )
     parser.add_argument("--context", metavar="NAME", help="the cluster's context, for the driver kubernetes")
     parser.add_argument("--namespace", metavar="NAME", help="the namespace, for the driver kubernetes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from argparse import Namespace
 from pathlib import Path
@@ -50,7 +51,7 @@ def _driver(arguments: Namespace) -> dict[str, Any]:
     for pair in arguments.set:
         _merge(table, _parsed(pair))
     if arguments.manifest:  # compose has a word of its own for them
-        table["files" if arguments.driver == "compose" else "manifests"] = arguments.manifest
+        table["files" if arguments.driver == "compose" else "manifests"] = [*map(_from_here, arguments.manifest)]
     for key in ("context", "namespace"):
         if getattr(arguments, key):
             table[key] = getattr(arguments, key)
@@ -62,6 +63,14 @@ def _driver(arguments: Namespace) -> dict[str, Any]:
             )
         return {}
     return {"driver": arguments.driver, arguments.driver: table}
+
+
+def _from_here(path: str) -> str:
+    """Return a path of the current folder so that it means the same where drivers start, the configuration's folder."""
+    from deploy_guard import configfile
+
+    file = configfile.find(Path.cwd())
+    return path if file is None or file.parent == Path.cwd() else os.path.abspath(path)  # noqa: PTH100 - no links are followed
 
 
 def _parsed(pair: str) -> dict[str, Any]:

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy_guard.config import Env, File, HostLimits
+from deploy_guard.drivers.compose.config import ComposeConfig
+from deploy_guard.drivers.kubernetes.config import KubernetesConfig
 from deploy_guard.drivers.local.config import LocalConfig
+
+_DRIVERS = {"local": LocalConfig, "compose": ComposeConfig, "kubernetes": KubernetesConfig}
 
 
 def schema() -> dict[str, Any]:
@@ -15,13 +19,14 @@ def schema() -> dict[str, Any]:
 
     # Draft 7 is what editors know; of later drafts this uses $defs alone, which is a mere address.
     _, definitions = schema_components(
-        (File, HostLimits, LocalConfig),
+        (File, HostLimits, *_DRIVERS.values()),
         schema_hook=lambda kind: {"type": "string"} if kind is Path else {},
         ref_template="#/$defs/{name}",
     )
     made = definitions.pop(File.__name__)
     for table in (made, definitions[Env.__name__]):
-        table["properties"]["local"] = {"$ref": "#/$defs/LocalConfig"}
+        for name, model in _DRIVERS.items():
+            table["properties"][name] = {"$ref": f"#/$defs/{model.__name__}"}
         table["properties"]["host"] = {"$ref": "#/$defs/HostLimits"}
     definitions[Env.__name__]["additionalProperties"] = {"type": "object"}  # the table of any driver
     made["$defs"] = definitions

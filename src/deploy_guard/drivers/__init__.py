@@ -17,9 +17,12 @@ from deploy_guard.tables import Problem, closest, read
 GROUP = "deploy_guard.drivers"
 """The entry point group in which packages register drivers of their own."""
 
-_OWN = {"local": "deploy_guard.drivers.local:LocalDriver"}
-"""Known without installed metadata too, as when run from a source tree."""
-_PLANNED = ("compose", "kubernetes")
+OWN = {
+    "local": "deploy_guard.drivers.local:LocalDriver",
+    "compose": "deploy_guard.drivers.compose:ComposeDriver",
+    "kubernetes": "deploy_guard.drivers.kubernetes:KubernetesDriver",
+}
+"""Ours, known without looking at installed metadata; no package can take one of these names."""
 
 
 def load_driver(name: str) -> type[Driver]:
@@ -27,15 +30,21 @@ def load_driver(name: str) -> type[Driver]:
 
     :raises ConfigurationError: for an unknown name, or a package whose driver can't be imported.
     """
-    registered = {point.name: point for point in entry_points(group=GROUP)}
-    if name in registered:
-        return _loaded(registered[name])
-    if name in _OWN:
-        module, _, attribute = _OWN[name].partition(":")
+    if name in OWN:
+        module, _, attribute = OWN[name].partition(":")
         return cast("type[Driver]", getattr(import_module(module), attribute))
-    known = ", ".join(sorted({*registered, *_OWN}))
-    what = f"the {name} driver is not part of this version" if name in _PLANNED else f"there is no driver {name!r}"
-    raise ConfigurationError(what, hint=f"installed drivers: {known}; packages add others by entry point ({GROUP})")
+    return _loaded(_registered(name))
+
+
+def check_driver(name: str, raw: Mapping[str, Any], context: Context) -> None:
+    """Raise what can be known of a driver before anything runs; no code of a package is run for it.
+
+    :raises ConfigurationError: for a driver of ours that can't be made, and for a name that nobody registered.
+    """
+    if name in OWN:
+        make_driver(name, raw, context)
+    else:
+        _registered(name)
 
 
 def make_driver(name: str, raw: Mapping[str, Any], context: Context) -> Driver:
@@ -49,6 +58,17 @@ def make_driver(name: str, raw: Mapping[str, Any], context: Context) -> Driver:
         lines = [f"[env.{context.env}.{name}] {_explained(problem)}" for problem in problems]
         raise ConfigurationError("the driver's configuration is wrong:\n  " + "\n  ".join(lines))
     return cast("Any", driver)(config, context)  # type: ignore[no-any-return]
+
+
+def _registered(name: str) -> EntryPoint:
+    registered = {point.name: point for point in entry_points(group=GROUP)}
+    if name in registered:
+        return registered[name]
+    known = ", ".join(sorted({*registered, *OWN}))
+    raise ConfigurationError(
+        f"there is no driver {name!r}",
+        hint=f"installed drivers: {known}; packages add others by entry point ({GROUP})",
+    )
 
 
 def _loaded(point: EntryPoint) -> type[Driver]:

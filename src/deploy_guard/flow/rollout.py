@@ -74,6 +74,7 @@ class Rollout:
     applying: bool = False
     recovered: str = ""
     _driver: Driver | None = None
+    _used: list[Driver] = field(default_factory=list)
     _stored: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -82,9 +83,7 @@ class Rollout:
     @property
     def driver(self) -> Driver:
         """The driver, made when it is first asked for."""
-        if self._driver is None:
-            self._driver = self.source()
-        return self._driver
+        return self._driver if self._driver is not None else self._take(self.source())
 
     @property
     def target(self) -> str:
@@ -118,13 +117,26 @@ class Rollout:
 
     def use(self, driver: Driver) -> str:
         """Take this driver."""
+        return self._take(driver).target
+
+    def _take(self, driver: Driver) -> Driver:
         self._driver = driver
-        return driver.target
+        if not any(driver is known for known in self._used):
+            self._used.append(driver)
+        return driver
+
+    def close(self) -> list[str]:
+        """The run is over: let the drivers end what they hold, once; returns what went wrong, for people."""
+        used, self._used = self._used, []
+        return [said for driver in used if (said := close_driver(driver))]
 
     def notices(self) -> list[str]:
         """What the driver wants said in the headline; optional in the protocol."""
         said = getattr(self._driver, "notices", None)
-        return [str(line) for line in said()] if callable(said) else []
+        try:
+            return [str(line) for line in said()] if callable(said) else []
+        except Exception as error:  # noqa: BLE001 - a driver's; what it has done is recorded without it
+            return [f"the driver's notices could not be had: {type(error).__name__}: {error}"]
 
     def adopt_unfinished_of(self, run: str) -> bool:
         """Take over what the process that died in this same run had begun to apply; True if there was something."""
@@ -309,6 +321,18 @@ class Rollout:
             raise
         self.journal.event(name, state="passed", seconds=_since(started), **details(result))
         return result
+
+
+def close_driver(driver: Driver) -> str:
+    """Close a driver that can be closed, and say what went wrong; empty when nothing did."""
+    close = getattr(driver, "close", None)
+    if not callable(close):
+        return ""
+    try:
+        close()
+    except Exception as error:  # noqa: BLE001 - a driver's; what was rolled out or back is no other for it
+        return f"the driver could not be closed: {type(error).__name__}: {error}"
+    return ""
 
 
 def _since(started: float) -> float:

@@ -15,7 +15,7 @@ DEADLINE = 10.0
 OF_DRIVER: dict[str, tuple[str, ...]] = {
     "local": (),
     "compose": ("docker>=20.10", "docker compose>=2.20"),
-    "kubernetes": ("kubectl>=1.27",),
+    "kubernetes": ("kubectl>=1.25",),
 }
 """What the drivers run, in the form of ``host.tools``."""
 
@@ -38,7 +38,7 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Read ``"jq"``, ``"kubectl>=1.27"`` or, for a plugin of a tool, ``"docker compose>=2.20"``.
+        """Read ``"jq"``, ``"kubectl>=1.25"`` or, for a plugin of a tool, ``"docker compose>=2.20"``.
 
         :raises ValueError: for anything else.
         """

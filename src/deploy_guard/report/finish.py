@@ -65,8 +65,10 @@ def _complete_junit(config: pytest.Config, run: Run, record: Record) -> None:
 
 
 def _say(config: pytest.Config, run: Run, record: Record) -> None:
-    shown = terminal.lines(run, record)
     reporter = config.pluginmanager.get_plugin("terminalreporter")
+    # Above it pytest has shown the failures, unless it was asked not to.
+    whole = reporter is None or config.getoption("no_summary") or config.getoption("tbstyle") == "no"
+    shown = terminal.lines(run, record, whole=whole)
     if reporter is None:
         sys.stdout.write("\n".join(shown) + "\n")
         return

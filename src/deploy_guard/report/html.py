@@ -10,6 +10,7 @@ import pytest
 
 from deploy_guard.flow.model import Evidence
 from deploy_guard.flow.record import Record
+from deploy_guard.report.text import told, visible
 from deploy_guard.session.marking import DATA
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class GateReport:
         parts += [f"<p>note: {self._text(notice)}</p>" for notice in record.notices]
         if record.reasons:
             rows = "".join(
-                f'<li><b class="s">{self._text(r.severity)}</b> {self._text(r.id)}\n{self._text(r.text)}</li>'
+                f'<li><b class="s">{self._text(r.severity)}</b> {self._text(r.id)}\n{self._said(r.text)}</li>'
                 for r in record.reasons
             )
             parts.append(f'<h3>WHY</h3><ul id="reasons">{rows}</ul>')
@@ -80,4 +81,9 @@ class GateReport:
         return "".join(parts) + "</section>"
 
     def _text(self, value: object) -> str:
-        return escape(self._run.redactor.redact(str(value)))
+        return escape(visible(self._run.redactor.redact(str(value))))
+
+    def _said(self, text: str) -> str:
+        found = told(text)
+        rest = f"<details><summary>{found.count}</summary>{self._text(found.rest)}</details>" if found.rest else ""
+        return self._text(found.first) + rest + (self._text(f"next: {found.following}") if found.following else "")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from deploy_guard.flow.model import Outcome, Reason, Severity
 from deploy_guard.flow.record import Record
 from deploy_guard.ledger.files import write_atomically
+from deploy_guard.printable import counted
 from deploy_guard.report import rows, sections
 from deploy_guard.report.origin import Origin, origin_of
-from deploy_guard.report.text import Writer, cut
+from deploy_guard.report.text import Writer, cut, told
 from deploy_guard.report.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _OWN_IDS = ("decision", "why", "time", "plan", "notes", "steps", "gates", "search", "count")
 _LEAD = 3
 """Lines of a reason that stand in the decision; all of them stand under Why."""
+
+_NOTES = 4
+"""Notes that stand in the decision, which is to fit on one screen; the rest are one click away."""
 
 
 def write(run: Run, record: Record, transcript: Transcript | None = None) -> None:
@@ -89,7 +93,11 @@ def _decision(record: Record, origin: Origin, write: Writer) -> str:
         *(_lead(reason, write) for reason in _first_reasons(record)),
         f'<p class="next"><b>Next:</b> {write(record.next_step)}</p>',
     ]
-    parts += [f'<p class="note">Note: {write(notice)}</p>' for notice in record.notices]
+    notes = [f'<p class="note">Note: {write(notice)}</p>' for notice in record.notices]
+    parts += notes[:_NOTES]
+    if more := notes[_NOTES:]:
+        count = counted(len(more), "more note")
+        parts.append(f'<details class="again"><summary>{count}</summary>{"".join(more)}</details>')
     parts.append(f'<p class="links">{_job(origin, write)}</p>{_reproduce(origin, write)}')
     parts.append(_facts(record, write))
     return "".join(parts) + "</section>"
@@ -101,8 +109,9 @@ def _first_reasons(record: Record) -> list[Reason]:
 
 
 def _lead(reason: Reason, write: Writer) -> str:
-    lines = reason.text.strip().splitlines()
-    shown = "\n".join(lines[:_LEAD]) + (" …" if len(lines) > _LEAD else "")
+    found = told(reason.text.strip())
+    lines = [found.first] if found.rest else found.first.splitlines()
+    shown = "\n".join(lines[:_LEAD]) + (" …" if found.rest or len(lines) > _LEAD else "")
     kind = "Warning, " if reason.severity is Severity.WARN else ""
     name = f"<b>{kind}{write(reason.id.rsplit('::', 1)[-1])}:</b> " if reason.id else ""
     return f'<p class="first {reason.severity}">{name}{write(cut(shown, 600))}</p>'

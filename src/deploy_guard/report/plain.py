@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deploy_guard.flow.record import Record
 from deploy_guard.ledger.files import write_atomically
+from deploy_guard.report.text import told
 
 if TYPE_CHECKING:
     from deploy_guard.session.run import Run
@@ -27,9 +28,12 @@ def write_junit(run: Run, record: Record) -> None:
 
 
 def summary(record: Record) -> str:
-    """Return headline, reasons and next step as text."""
-    reasons = [f"{r.severity}: {r.id + ': ' if r.id else ''}{r.text}" for r in record.reasons]
-    return "\n".join([record.headline, *reasons, f"next: {record.next_step}"])
+    """Return headline, target, reasons, notes and next step as text; what is long stands in its own row."""
+    target = f"target: {record.target}" + (f", was {record.previous}" if record.previous else "")
+    reasons = [f"{r.severity}: {r.id + ': ' if r.id else ''}{told(r.text).brief}" for r in record.reasons]
+    notes = [f"note: {notice}" for notice in record.notices]
+    shown = [record.headline, *([target] if record.target else []), *reasons, *notes, f"next: {record.next_step}"]
+    return "\n".join(shown)
 
 
 def _printable(text: str) -> str:

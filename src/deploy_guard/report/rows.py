@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from deploy_guard.flow.model import Evidence, GateOutcome, GateResult, Phase, Severity
 from deploy_guard.flow.record import Record
+from deploy_guard.printable import counted
 from deploy_guard.report.bars import bar
-from deploy_guard.report.text import Writer
+from deploy_guard.report.text import Writer, cut, told
 from deploy_guard.report.transcript import Output, Transcript
 
 BUDGET = 2 * 1024 * 1024
@@ -116,7 +117,7 @@ def _row(gate: GateResult, env: str, anchor: str, output: Output | None, write: 
     if gate.doc:
         more += f'<p class="doc">{write(gate.doc)}</p>'
     if gate.message and gate.message not in (*texts, "; ".join(texts)):
-        more += f'<p class="said">{write(gate.message)}</p>'
+        more += said_by(gate.message, write, is_open=not gate.outcome.lets_pass)
     if gate.evidence:
         more += evidence(gate.evidence, write)
     if output is not None:
@@ -146,14 +147,29 @@ def shown_output(output: Output, write: Writer, message: str = "", *, is_open: b
     for title, text in [*((f"Failure in {phase}", text) for phase, text in output.failures), *output.sections]:
         if text.strip() == message.strip():
             continue
-        lines = text.strip("\n").count("\n") + 1
-        state = " open" if is_open and lines <= OPEN_LINES else ""
-        count = f"{lines} lines" if lines > 1 else "1 line"
-        parts.append(
-            f'<details class="out"{state}><summary>{write(title)} <small>{count}</small></summary>'
-            f"<pre>{write.block(text)}</pre></details>"
-        )
+        parts.append(block(title, text, write, is_open=is_open))
     return "".join(parts)
+
+
+def said_by(text: str, write: Writer, *, is_open: bool = False) -> str:
+    """Return what somebody said: a short text as it is, of a long one the first line, the rest folded away."""
+    found = told(text)
+    shown = f'<p class="said">{write(found.first)}</p>'
+    if found.rest:
+        shown += block("More", found.rest, write, is_open=is_open)
+    if found.following:
+        shown += f'<p class="said">next: {write(cut(found.following))}</p>'
+    return shown
+
+
+def block(title: str, text: str, write: Writer, *, is_open: bool) -> str:
+    """Return a text of many lines, to be opened; a short one may stand open."""
+    lines = text.strip("\n").count("\n") + 1
+    state = " open" if is_open and lines <= OPEN_LINES else ""
+    return (
+        f'<details class="out"{state}><summary>{write(title)} <small>{counted(lines, "line")}</small></summary>'
+        f"<pre>{write.block(text)}</pre></details>"
+    )
 
 
 def seconds(value: float) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from deploy_guard.flow.model import GateOutcome, GateResult, Outcome, Phase, Reason, Severity, StepOutcome, StepResult
 from deploy_guard.flow.record import Record
 from deploy_guard.flow.release import WAIT
-from deploy_guard.report.rows import evidence, seconds, shown_output
+from deploy_guard.printable import counted
+from deploy_guard.report.rows import BUDGET, evidence, said_by, seconds, shown_output
 from deploy_guard.report.text import Writer, cut
 from deploy_guard.report.transcript import Transcript
 
@@ -16,6 +17,9 @@ MOST = 25
 """Reasons, and changes, that stand in the open; the rest are one click away."""
 DIFF_LINES = 12
 """Lines of a diff that stand in the open."""
+
+_MARKUP = 32
+"""Characters around each line of a diff."""
 
 _WORDS = {Severity.CRITICAL: "critical", Severity.RECOVERABLE: "recoverable", Severity.WARN: "warning"}
 _ACTIONS = {"create": "created", "change": "changed", "remove": "removed"}
@@ -102,12 +106,15 @@ def plan(record: Record, write: Writer) -> str:
     back = record.outcome is Outcome.ROLLED_BACK
     undone = {"create": "removed again"}
     tags = [f' <span class="tag good">{undone.get(c["action"], "restored")}</span>' if back else "" for c in changes]
-    items = [_change(change, tag, write) for change, tag in zip(changes, tags, strict=True)]
+    items, budget = [], BUDGET
+    for change, tag in zip(changes, tags, strict=True):
+        budget -= len(change["diff"]) + _MARKUP * change["diff"].count("\n")
+        items.append(_change(change, tag, write, fits=budget > 0))
     shown = f'<ul class="plan">{"".join(items[:MOST])}</ul>' if items else ""
     if more := items[MOST:]:
         shown += f'<details><summary>{len(more)} more changes</summary><ul class="plan">{"".join(more)}</ul></details>'
     if same:
-        shown += f'<p class="doc">{same} {"object" if same == 1 else "objects"} unchanged</p>'
+        shown += f'<p class="doc">{counted(same, "object")} unchanged</p>'
     return f'<section aria-labelledby="plan"><h2 id="plan">Plan</h2>{shown}</section>'
 
 
@@ -115,7 +122,7 @@ def notes(record: Record, write: Writer) -> str:
     """Return the release notes, collapsed: what is in the release, in the words of its commits."""
     if not record.notes:
         return ""
-    head = f"<summary>Release notes <small>{len(record.notes.splitlines())} lines</small></summary>"
+    head = f"<summary>Release notes <small>{counted(len(record.notes.splitlines()), 'line')}</small></summary>"
     shown = f"<details>{head}<pre>{write(cut(record.notes))}</pre></details>"
     return f'<section aria-labelledby="notes"><h2 id="notes">Notes</h2>{shown}</section>'
 
@@ -139,24 +146,28 @@ def _reason(reason: Reason, gate: GateResult | None, anchor: str, write: Writer)
     measured = [entry for entry in gate.evidence if entry.status in ("warn", "fail", "no-data")] if gate else []
     # Evidence that failed is the reason's own text; the bar says it better than saying it twice.
     known = reason.text in ("; ".join(entry.text for entry in measured), *(entry.text for entry in measured))
-    said = "" if known else f'<p class="said">{write(cut(reason.text))}</p>'
+    said = "" if known else said_by(reason.text, write)
     return (
         f'<li class="{reason.severity}"><span class="sev">{_WORDS[reason.severity]}</span> {label}'
         f"{said}{evidence(measured, write) if measured else ''}</li>"
     )
 
 
-def _change(change: Mapping[str, str], restored: str, write: Writer) -> str:
+def _change(change: Mapping[str, str], restored: str, write: Writer, *, fits: bool) -> str:
     action = change["action"]
     said = write(_ACTIONS.get(action, action))
     head = f'<span class="act {write(action)}">{said}</span> <b>{write(change["object"])}</b>{restored}'
     if not change["diff"].strip():
         return f"<li>{head}</li>"
+    if not fits:
+        return (
+            f"<li>{head} <small>its diff is left out: this page would be too large. verdict.json has it.</small></li>"
+        )
     lines = cut(change["diff"]).strip("\n").split("\n")
     state = " open" if len(lines) <= DIFF_LINES else ""
     body = "".join(_diff_line(line, write) for line in lines)
     return (
-        f"<li><details{state}><summary>{head} <small>{len(lines)} lines</small></summary>"
+        f"<li><details{state}><summary>{head} <small>{counted(len(lines), 'line')}</small></summary>"
         f'<pre class="diff">{body}</pre></details></li>'
     )
 
@@ -188,7 +199,7 @@ def _says_more(step: StepResult, transcript: Transcript) -> bool:
 def _step(step: StepResult, anchor: str, transcript: Transcript, write: Writer) -> str:
     output = transcript.of(node_id(step.name))
     failed = step.outcome is StepOutcome.FAILED
-    more = f'<p class="said">{write(cut(step.message))}</p>' if step.message else ""
+    more = said_by(step.message, write, is_open=failed) if step.message else ""
     if output is not None:
         more += shown_output(output, write, step.message, is_open=failed)
     name = write(_short(step.name))

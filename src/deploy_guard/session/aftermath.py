@@ -13,6 +13,7 @@ from deploy_guard.drivers.base import Snapshot
 from deploy_guard.errors import DeployGuardError, RollbackFailed
 from deploy_guard.flow.model import Outcome, Reason, Severity, StepOutcome, StepResult
 from deploy_guard.flow.record import Record
+from deploy_guard.flow.rollout import close_driver
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.report import page, plain
 from deploy_guard.report.files import ReportFolder, new_record, write_verdict
@@ -96,9 +97,12 @@ def _go_back(run: Run, record: Record, death: Death) -> Outcome:
         record.previous = snapshot.previous
         driver = configured_driver(run)
         record.target = driver.target
-        for name, act in (("rollback", driver.rollback), ("verify", driver.verify)):
-            act(snapshot, Deadline.after(run.config.timeout))
-            record.steps.append(StepResult(name, StepOutcome.PASSED))
+        try:
+            for name, act in (("rollback", driver.rollback), ("verify", driver.verify)):
+                act(snapshot, Deadline.after(run.config.timeout))
+                record.steps.append(StepResult(name, StepOutcome.PASSED))
+        finally:
+            record.notices += filter(None, [close_driver(driver)])
         record.notices.append("rollback fixtures did not run: no test session could be started")
         if unfinished["rollback_fixtures"]:
             raise DeployGuardError(f"rollback fixtures did not run: {', '.join(unfinished['rollback_fixtures'])}")

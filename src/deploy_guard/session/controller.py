@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -24,6 +25,7 @@ from deploy_guard.session.items import LIMIT, StepItem
 from deploy_guard.session.listening import Listener, Tally
 from deploy_guard.session.marking import DATA, Marking
 from deploy_guard.session.nouns import configured_driver, known_notes, known_release, tag_run
+from deploy_guard.session.progress import display_for
 from deploy_guard.session.remote import Remote
 from deploy_guard.session.replay import Replay
 from deploy_guard.session.results import Results, is_blocking, is_post_check
@@ -82,6 +84,8 @@ class Controller(Marking):
         """Take the signals, write the first event."""
         super().pytest_sessionstart(session)
         self._signals.install()
+        logged = self.run.log is not None
+        self.run.progress.display = display_for(self.config, self.run.screen, os.environ, logged=logged)
         if self._is_distributed:
             self.config.pluginmanager.register(Remote(self), "deploy_guard_remote")
         if self._replay is None:
@@ -441,6 +445,8 @@ class Controller(Marking):
         if stage is not None and not stage.close():
             text = "a fixture failed when the session was torn down: " + self.tally("rollout::verdict").message
             record.reasons.insert(0, Reason("teardown-failed", Severity.CRITICAL, text, "rollout::verdict"))
+        if rollout is not None:  # after the last fixture, which may still have asked the driver
+            record.notices += rollout.close()
         record.seconds = time.monotonic() - self._start
 
     def _note(self) -> None:

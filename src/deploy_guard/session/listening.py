@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from deploy_guard import printable
 from deploy_guard.flow.model import Phase
 from deploy_guard.ledger.journal import FileJournal
+from deploy_guard.report.text import cut
 from deploy_guard.report.transcript import Transcript
 from deploy_guard.session import spool
 from deploy_guard.session.marking import DATA
@@ -63,6 +65,8 @@ class Listener:
         plain = report.outcome == "passed" and not report.sections and not hasattr(report, DATA)
         if not plain:
             self._redact(report)
+            if any(name == "step" for name, _ in report.user_properties):
+                self._clean(report)
             self.transcript.add(report)
         if report.nodeid in self._tallies:
             self._count(report)
@@ -110,6 +114,17 @@ class Listener:
         again = hook.pytest_report_from_serializable(config=self._config, data=self._run.redactor.redact_json(data))
         report.__dict__.update(again.__dict__)
 
+    def _clean(self, report: pytest.TestReport) -> None:
+        """Take out of a step's report what moves a cursor or turns text round: a driver quotes events and logs.
+
+        A secret that such characters stood in the middle of is one now: it is looked for again.
+        """
+        text = report.longreprtext
+        if isinstance(report.longrepr, str) or printable.lines(text) != text:
+            report.longrepr = printable.lines(text) or report.longrepr
+        report.sections = [(title, printable.lines(text)) for title, text in report.sections]
+        self._redact(report)
+
     def _count(self, report: pytest.TestReport) -> None:
         tally = self._tallies[report.nodeid]
         tally.seconds += report.duration
@@ -118,6 +133,8 @@ class Listener:
         if report.outcome != "passed":
             tally.failed = True
             tally.teardown_failed |= report.when == "teardown"
-            lines = report.longreprtext.strip().splitlines()
+            text = report.longreprtext.strip()
             own = getattr(report, DATA, {}).get("message", "")
-            tally.message = tally.message or own or "\n".join(lines[-20:])
+            # A driver's own words are all told, the last lines of a log too; of a traceback, its end.
+            said = cut(text) if isinstance(report.longrepr, str) else "\n".join(text.splitlines()[-20:])
+            tally.message = tally.message or own or said

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 
+from deploy_guard.config import EnvironmentConfig
 from deploy_guard.drivers.base import Context, Driver, Release
 from deploy_guard.errors import ConfigurationError, DeployGuardError, TagFailed
 from deploy_guard.session import spool
@@ -88,7 +90,17 @@ def configured_driver(run: Run) -> Driver:
     from deploy_guard.drivers import make_driver
 
     release = known_release(run)
-    environ = {**os.environ, "DEPLOY_ENV": run.env}
-    environ.update({k: v for k, v in (("VERSION", release.version), ("COMMIT", release.commit)) if v})
-    context = Context(config.name, run.env, config.directory, environ, config.variables)
+    context = driver_context(config, release.version, release.commit, run.progress)
     return make_driver(config.driver, config.driver_config, context)
+
+
+def driver_context(
+    config: EnvironmentConfig,
+    version: str | None,
+    commit: str | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Context:
+    """Return what a driver is told besides its own table; version and commit are set for its commands where known."""
+    environ = {**os.environ, "DEPLOY_ENV": config.env}
+    environ.update({k: v for k, v in (("VERSION", version), ("COMMIT", commit)) if v})
+    return Context(config.name, config.env, config.directory, environ, config.variables, progress)

@@ -14,14 +14,18 @@ import pytest
 
 from deploy_guard import config as configuration
 from deploy_guard.config import EnvironmentConfig
-from deploy_guard.drivers.base import Context, Release
+from deploy_guard.drivers.base import Release
 from deploy_guard.errors import ConfigurationError
 from deploy_guard.flow.model import Mode
 from deploy_guard.ledger.store import FileStore
 from deploy_guard.redact import Redactor
 from deploy_guard.roots import Root, packaged
+from deploy_guard.session.nouns import driver_context
+from deploy_guard.session.progress import Progress, own_handle
 from deploy_guard.session.run import Run
 from deploy_guard.session.waivers import waivers_of
+
+_KEYS = "name the keys with --set KEY=VALUE; --manifest PATH, --context and --namespace are some of them"
 
 
 def refuse(config: pytest.Config) -> None:
@@ -66,19 +70,22 @@ def describe(config: pytest.Config) -> Run:
         override = json.loads(options.deploy_override or "{}")
         settings = configuration.load(path, directory=path.parent if path else cwd, override=override)
         environment = settings.for_env(options.deploy_env)
-        if override:
-            _check_driver(environment)
         roots = _standard(options.deploy_standard) if options.deploy_standard else _gate_roots(config, environment)
         taken_back = _taken_back(environment) if options.deploy_back else None
+        version = options.deploy_version or os.environ.get("VERSION", "").strip() or None
+        if taken_back is not None:
+            version = taken_back.version
+        if override or not options.no_deploy:
+            _check_driver(environment, version, named_by_option=bool(override))
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
-    version = options.deploy_version or os.environ.get("VERSION", "").strip() or None
     if options.deploy_tag:
         _refuse_tag(environment, version)
     mode = Mode.CHECK if options.no_deploy else Mode.PLAN if options.deploy_plan else Mode.DEPLOY
     if taken_back is not None:
-        mode, version = Mode.BACK, taken_back.version
+        mode = Mode.BACK
     started = datetime.now(UTC)
+    redactor = Redactor.from_environment(os.environ, environment.hidden)
     reports = Path(options.deploy_reports) if options.deploy_reports else Path("reports") / environment.env
     return Run(
         id=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
@@ -91,11 +98,13 @@ def describe(config: pytest.Config) -> Run:
         unnamed=_unnamed_roots(config, roots),
         named=bool(options.file_or_dir),
         started=started,
-        redactor=Redactor.from_environment(os.environ, environment.hidden),
+        redactor=redactor,
         arguments=tuple(str(arg) for arg in config.invocation_params.args),
         tag=options.deploy_tag,
         own_junit=options.xmlpath is None,
         taken_back=taken_back,
+        screen=own_handle(),
+        progress=Progress(redactor.redact),
     )
 
 
@@ -151,18 +160,24 @@ def _standard(names: str) -> tuple[Root, ...]:
     return tuple(Root(root.path / file, f"{root.name}/{file}", root.package) for file in files)
 
 
-def _check_driver(config: EnvironmentConfig) -> None:
-    """Refuse a driver that the command line names and that can't be made, before anything runs."""
+def _check_driver(config: EnvironmentConfig, version: str | None, *, named_by_option: bool) -> None:
+    """Refuse a driver that can't be made before anything runs.
+
+    A conftest may bring another one, which nobody can know before it is collected: what the configuration says is
+    wrong all the same.
+    """
     if config.driver is None:
         return
-    from deploy_guard.drivers import make_driver
+    from deploy_guard.drivers import check_driver
 
     try:
-        make_driver(config.driver, config.driver_config, Context(config.name, config.env, config.directory))
+        check_driver(config.driver, config.driver_config, driver_context(config, version))
     except ConfigurationError as error:
-        raise ConfigurationError(
-            f"--driver={config.driver}: {error.what}", hint=error.hint or "name the keys with --set KEY=VALUE"
-        ) from error
+        if named_by_option:
+            what, hint = f"--driver={config.driver}: {error.what}", error.hint or _KEYS
+        else:
+            what, hint = f"{config.path}: {error.what}", error.hint
+        raise ConfigurationError(what, hint=hint) from error
 
 
 def _taken_back(config: EnvironmentConfig) -> Release:

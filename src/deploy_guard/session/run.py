@@ -18,6 +18,7 @@ from deploy_guard.flow.model import Mode
 from deploy_guard.log import Sink
 from deploy_guard.redact import Redactor
 from deploy_guard.roots import Root
+from deploy_guard.session.progress import Progress
 
 RUN_VARIABLE = "DEPLOY_GUARD_RUN"
 """Set to the run's id in the process that runs the gates, and so in its children: a run inside a run is refused."""
@@ -133,6 +134,8 @@ class Run:
     :param unnamed: the gate roots that the command line did not name; they are collected all the same.
     :param named: the command line named something to collect.
     :param taken_back: in a run that only goes back, the release that it goes back from.
+    :param screen: a handle of where people watch, whatever pytest captures; -1 for none.
+    :param progress: shows them what a step says while it goes on; silent but in the session that rolls out.
     """
 
     id: str
@@ -158,6 +161,8 @@ class Run:
     _paused: bool = False
     interrupted: str = ""
     taken_back: Release | None = None
+    screen: int = -1
+    progress: Progress = field(default_factory=Progress)
 
     def pause_collector(self) -> None:
         """Look for no garbage while pytest starts and collects: nearly all that is made then stays to the end."""

@@ -158,10 +158,10 @@ class PytestStage:
 
     def _step_item(self, name: str) -> pytest.Item:
         if name in (PLAN, RETRIEVE):
-            return self._driver_item(name, self._in_turn(getattr(self._rollout, f"{name}_with")))
-        return self._item(name, self._in_turn(getattr(self._rollout, name)))
+            return self._driver_item(name, self._in_turn(name, getattr(self._rollout, f"{name}_with")))
+        return self._item(name, self._in_turn(name, getattr(self._rollout, name)))
 
-    def _in_turn(self, act: Callable[..., str]) -> Callable[..., str]:
+    def _in_turn(self, name: str, act: Callable[..., str]) -> Callable[..., str]:
         """Let a step act only when it is given its turn: without the controller's hooks pytest runs it as a test."""
 
         def act_in_turn(*args: Any) -> str:
@@ -170,7 +170,8 @@ class PytestStage:
                     "nothing was done: the step was started before the gates were judged",
                     hint="find the test or plugin that unregisters deploy_guard_session, and remove it",
                 )
-            return act(*args)
+            with self._controller.run.progress.during(name):
+                return act(*args)
 
         return act_in_turn
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -16,7 +15,7 @@ import pytest
 import samples
 from playwright.sync_api import Browser, Page
 
-from deploy_guard.flow.model import Outcome
+from deploy_guard.flow.model import Outcome, Reason, Severity, StepOutcome, StepResult
 from deploy_guard.report.page import render
 from deploy_guard.report.text import Writer
 from deploy_guard.report.transcript import Transcript
@@ -130,6 +129,28 @@ def test_long_words_do_not_make_a_page_scroll_sideways(opened: Open, width: int)
     assert page.sideways == 0
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_last_words_of_a_doomed_rollout_are_a_click_away_and_open_in_their_row(opened: Open, width: int) -> None:
+    words = "\n".join([f"  {n:02} ERROR {'x' * 300}" for n in range(25)])
+    text = f"Deployment/web: CrashLoopBackOff\n{words}\n  next: kubectl -n shop logs web --previous"
+    record = samples.record_of(Outcome.ROLLED_BACK)
+    record.reasons = [Reason("wait-failed", Severity.CRITICAL, text, "rollout::wait")]
+    record.steps = [StepResult("wait", StepOutcome.FAILED, 21.4, text)]
+    record.notices = [f"left behind: ConfigMap/old-{n}" for n in range(30)]
+    page = opened(render(record, Transcript(), samples.origin(), Writer(str)), width=width, bypass_csp=True)
+    assert page.sideways == 0
+    box = page.locator("#decision .next").bounding_box()
+    assert box["y"] + box["height"] < 900, "neither the words nor the notes push the decision away"
+    folded, in_row = page.locator("pre:has-text('24 ERROR')").all()
+    assert (folded.is_visible(), in_row.is_visible()) == (False, True)
+    page.click("section:has(#why) summary")
+    assert folded.is_visible()
+    assert page.sideways == 0
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    bad = [v for v in page.evaluate("axe.run()")["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in bad] == []
+
+
 def test_filters_and_search_find_rows_wherever_they_are(opened: Open) -> None:
     page = opened(samples.page_of(Outcome.WITHHELD))
     assert len(page.shown) == 3, "what failed and what warned; the rest is collapsed"
@@ -228,15 +249,21 @@ def test_on_paper_failures_are_open_and_buttons_are_gone(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("failed", [0, 2000])
-def test_two_thousand_gates_are_usable_within_a_second(opened: Open, failed: int) -> None:
+def test_two_thousand_gates_are_usable_with_less_than_a_second_of_work(opened: Open, failed: int) -> None:
     text = render(samples.many(2000, failed), Transcript(), samples.origin(), Writer(str))
     assert len(text.encode()) < 1_500_000
     best = 9.0
-    for _ in range(3):  # the best of three: a busy machine is not the page's fault
-        started = time.monotonic()
+    for _ in range(3):
         page = opened(text)
+        # Not wall-clock time: beside other tests a page waits for a processor longer than it works. The session counts
+        # from here on what the page's own thread does: parsing, scripts, styles, layout.
+        session = page.context.new_cdp_session(page.page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        page.reload()
         page.fill("#search", "number_1999" if not failed else "bad_1999")
         page.wait_for_function("document.getElementById('count').textContent.startsWith('1 of')")
-        best = min(best, time.monotonic() - started)
-    assert best < 1.0, f"opened, searched and found after {best:.2f} s"
+        metrics = {m["name"]: float(m["value"]) for m in session.send("Performance.getMetrics")["metrics"]}
+        assert metrics["TaskDuration"] > metrics["ScriptDuration"] > 0, "it is measured"
+        best = min(best, metrics["TaskDuration"])
+    assert best < 0.7, f"opened, searched and found with {best:.2f} s of work"
     assert len(page.shown) == 1

@@ -52,29 +52,46 @@ def refused(**table: Any) -> str:
     return str(error.value)
 
 
-def test_the_local_driver_is_found_without_installed_metadata(registered: Any) -> None:
-    registered()
-    assert load_driver("local") is LocalDriver
+def test_what_is_made_is_a_driver() -> None:
     assert isinstance(make(), Driver)
 
 
 def test_a_driver_is_loaded_only_when_it_is_named() -> None:
-    code = "import sys, deploy_guard.drivers; print('deploy_guard.drivers.local' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+    code = "import sys, deploy_guard.drivers; print([name for name in sys.modules if '.drivers.' in name])"
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.strip() == "['deploy_guard.drivers.base']"
 
 
-@pytest.mark.parametrize("name", ["kubernetes", "compose"])
-def test_a_driver_that_is_yet_to_come_says_so(registered: Any, name: str) -> None:
-    registered()
-    with pytest.raises(ConfigurationError, match=f"the {name} driver is not part of this version"):
-        load_driver(name)
+@pytest.mark.parametrize("name", drivers.OWN)
+def test_ours_are_found_without_installed_metadata_and_whatever_packages_register(registered: Any, name: str) -> None:
+    registered(**{name: "nonesuch_module:Driver"})
+    assert load_driver(name).__module__.startswith(f"deploy_guard.drivers.{name}")
+
+
+def test_ours_are_those_that_the_package_registers() -> None:
+    points = {
+        point.name: point.value
+        for point in Distribution.from_name("deploy-guard").entry_points.select(group=drivers.GROUP)
+    }
+    assert points == drivers.OWN
+
+
+def test_before_anything_runs_ours_are_made_and_those_of_packages_only_known(registered: Any) -> None:
+    registered(acme="nonesuch_module:Driver")
+    context = Context("shop", "stage", Path())
+    drivers.check_driver("acme", {"whatever": 1}, context)
+    drivers.check_driver("local", GOOD, context)
+    with pytest.raises(ConfigurationError, match="artifact: is missing"):
+        drivers.check_driver("local", {"root": "dep"}, context)
+    with pytest.raises(ConfigurationError, match="there is no driver 'acmee'"):
+        drivers.check_driver("acmee", {}, context)
 
 
 def test_an_unknown_driver_names_the_known_ones(registered: Any) -> None:
     registered(acme="acme:Driver")
     with pytest.raises(ConfigurationError, match=r"there is no driver 'lokal'") as error:
         load_driver("lokal")
-    assert "acme, local" in error.value.hint
+    assert "acme, compose, kubernetes, local" in error.value.hint
 
 
 def test_a_package_brings_its_own_driver(registered: Any) -> None:

@@ -322,6 +322,7 @@ class LocalDriver:
     def _wait_ready(self, name: str, meta: Mapping[str, Any], deadline: Deadline) -> None:
         limit = Deadline.after(min(deadline.remaining, meta["ready_timeout"]))
         url = meta["ready_url"]
+        self._context.progress(f"waiting for {url or name}, at most {limit.limit:.3g} s")
         if meta["command"]:
             self._service.wait(name, url, limit)
         elif url:
@@ -338,7 +339,7 @@ class LocalDriver:
     ) -> None:
         limit = Deadline.after(timeout)
         for argv in commands:
-            print(f"{which}: {shlex.join(argv)}")
+            self._say(f"{which}: {shlex.join(argv)}")
             self._command(argv, folder, meta, limit.remaining or 0.1, detach=False)
 
     def _restart(self, name: str, meta: Mapping[str, Any]) -> None:
@@ -352,7 +353,11 @@ class LocalDriver:
     ) -> None:
         environ = {**self._context.environ, **meta["variables"], **release_variables(meta)}
         program = resolved(argv[0], folder, environ) or argv[0]
-        run([program, *argv[1:]], timeout=timeout, cwd=folder, env=environ, on_line=print, detach=detach).check()
+        run([program, *argv[1:]], timeout=timeout, cwd=folder, env=environ, on_line=self._say, detach=detach).check()
+
+    def _say(self, line: str) -> None:
+        print(line)
+        self._context.progress(line)
 
 
 @contextmanager
