@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -272,8 +273,8 @@ def test_keys_that_are_no_texts_become_texts_and_merge_keys_work(folder: Folder)
         ('{"a": "\\ud800"}', "bad.yaml:1:10: while parsing a quoted scalar"),
         ('{"a": ' + "[" * 500 + "]" * 500 + "}", "levels deep"),
         ("a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}]\n" for i in range(1200)), "levels deep"),
-        ("a: *x", "the alias *x has no anchor"),
-        ("a: &x [*x]", "the alias *x has no anchor"),
+        ("a: *x", "bad.yaml:1:4: this alias has no anchor"),
+        ("a: &x [*x]", "this alias has no anchor"),
         ("a: .inf", "write it in quotes"),
         ('{"a": NaN}', "write it in quotes"),
         ("a: !!python/object:os.system x", "has no meaning in a manifest"),
@@ -341,6 +342,19 @@ def test_byte_order_marks_and_line_ends_of_windows_are_nothing_special(folder: F
 def test_an_object_that_can_not_be_sent_is_told_before(folder: Folder, text: str, says: str) -> None:
     folder.write("bad.yaml", text)
     assert says in folder.refused("bad.yaml")
+
+
+@pytest.mark.parametrize("value", ["*hunter2", "!hunter2", "!!hunter2 x"])
+def test_a_password_without_quotes_is_not_repeated(folder: Folder, value: str) -> None:
+    folder.write("s.yaml", f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData:\n  password: {value}\n")
+    said = folder.refused("s.yaml")
+    assert "s.yaml:5" in said
+    assert "hunter2" not in said
+
+
+def test_a_pipe_is_not_read(folder: Folder) -> None:
+    os.mkfifo(folder.path / "pipe.yaml")
+    assert "it is not a file" in folder.refused("pipe.yaml")
 
 
 def test_an_object_that_stands_there_twice_is_told_with_both_places(folder: Folder) -> None:

@@ -125,6 +125,9 @@ class _Reader:
             folder = self._shown(path.parent)
             self._problems.append(f"{shown}: it tells kustomize what to build: name its folder, {folder}, instead")
             return
+        if path.exists() and not path.is_file():
+            self._problems.append(f"{shown}: it is not a file: reading it might never end")
+            return
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except FileNotFoundError:

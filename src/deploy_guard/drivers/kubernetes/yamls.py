@@ -160,7 +160,7 @@ class _Reader:
         value: Any
         if kind is yaml.AliasEvent:
             if event.anchor not in self._anchors:
-                raise _at(event, f"the alias *{event.anchor} has no anchor before it")
+                raise _at(event, "this alias has no anchor before it")  # unnamed: it may be a password without quotes
             value, size, levels = self._anchors[event.anchor]
             self._count(event, size, depth + levels)
             return _copy(value)
@@ -247,7 +247,7 @@ def _tagged(event: Any, tag: str, text: str) -> Any:
         except (binascii.Error, ValueError) as error:
             raise _at(event, "!!binary: this is not base64 of a text") from error
     if tag not in _TAGS:
-        raise _at(event, f"the tag {_short(tag)} has no meaning in a manifest")
+        raise _at(event, "this tag has no meaning in a manifest")
     try:
         value = text if tag == "timestamp" else scalar(text)
     except ValueError as error:
